@@ -1,0 +1,75 @@
+# Everything a person types; each target installs what it needs, so that a bare machine needs only make, python3 and go.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+VENV := .venv
+BIN := $(VENV)/bin
+CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/progressive-platform
+PLAYBOOK := $(BIN)/ansible-playbook
+COPY := build/collection/ansible_collections/progressive/platform
+
+.PHONY: help up down status kubeconfig test test-all lint sanity unit bench docs package clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
+
+$(VENV)/ready: requirements.txt requirements-dev.txt
+	@echo "== Python tools into $(VENV)"
+	python3 -m venv $(VENV) || { apt-get update -qq && apt-get install -y -qq python3-venv && python3 -m venv $(VENV); }
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt -r requirements-dev.txt
+	for site in $(VENV)/lib/python3.*/site-packages/ansible_collections; do mkdir -p $$site/progressive; ln -sfn "$(CURDIR)" $$site/progressive/platform; done
+	touch $@
+
+up: $(VENV)/ready ## a Kubernetes on this machine, the images, the platform, a green health report
+	$(PLAYBOOK) -i inventories/local playbooks/local_cluster.yml playbooks/images.yml playbooks/site.yml
+
+down: $(VENV)/ready ## remove the local cluster; builds, images and reports stay
+	$(PLAYBOOK) -i inventories/local playbooks/local_cluster.yml -e local_cluster_state=down
+
+status: $(VENV)/ready ## what of the local cluster runs
+	$(PLAYBOOK) -i inventories/local playbooks/local_cluster.yml -e local_cluster_state=status
+
+kubeconfig: ## print the path of the local cluster's kubeconfig
+	@echo "$(CACHE)/run/kubeconfig"
+
+lint: $(VENV)/ready ## ruff, mypy, yamllint, ansible-lint, changelog fragments
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/yamllint --strict .
+	rm -rf build/mypy; mkdir -p build/mypy/ansible_collections/progressive; ln -sfn "$(CURDIR)" build/mypy/ansible_collections/progressive/platform
+	MYPYPATH=build/mypy $(BIN)/mypy -p ansible_collections.progressive.platform.plugins
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/ansible-lint --offline --strict
+	$(BIN)/antsibull-changelog lint
+
+# ansible-test wants the collection at ansible_collections/<namespace>/<name>, so it gets a copy of what git knows.
+$(COPY): FORCE
+	rm -rf $@; mkdir -p $@
+	git ls-files -co --exclude-standard -z | xargs -0 -I{} sh -c 'test -e "{}" && echo "{}"' | tar -cf - -T - | tar -xf - -C $@
+FORCE:
+
+sanity: $(VENV)/ready $(COPY) ## ansible-test sanity, without an ignore file
+	cd $(COPY) && PATH="$(CURDIR)/$(BIN):$$PATH" ansible-test sanity --venv --python $$("$(CURDIR)/$(BIN)/python" -c 'import sys; print("%d.%d" % sys.version_info[:2])') --color no
+
+unit: $(VENV)/ready ## the fast tests: no server, no cluster
+	$(BIN)/pytest tests/unit
+
+test: lint sanity up ## everything CI runs: lint, sanity, the platform itself, molecule, unit, redis and cluster tests
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/molecule test --all
+	$(BIN)/pytest tests
+
+test-all: test ## and what is slow by nature
+	$(BIN)/pytest tests --slow
+
+bench: up ## measure against the rivals; writes benchmarks/results.json
+	$(BIN)/python benchmarks/run.py
+
+docs: $(VENV)/ready ## regenerate the variable tables of the roles' READMEs
+	$(BIN)/python tests/unit/roles/readme.py
+
+package: $(VENV)/ready ## the tarball for Galaxy, checked by galaxy-importer
+	mkdir -p build && $(BIN)/ansible-galaxy collection build --force --output-path build
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m galaxy_importer.main build/progressive-platform-*.tar.gz
+
+clean: ## remove what make built here (not the caches)
+	rm -rf $(VENV) build .mypy_cache .pytest_cache .ruff_cache
