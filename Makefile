@@ -45,10 +45,13 @@ lint: $(VENV)/ready ## ruff, mypy, yamllint, ansible-lint, changelog fragments
 # ansible-test wants the collection at ansible_collections/<namespace>/<name>, so it gets a copy of what git knows.
 $(COPY): FORCE
 	rm -rf $@; mkdir -p $@
-	git ls-files -co --exclude-standard -z | xargs -0 -I{} sh -c 'test -e "{}" && echo "{}"' | tar -cf - -T - | tar -xf - -C $@
+	git ls-files -co --exclude-standard --deduplicate | while read -r file; do [ ! -e "$$file" ] || echo "$$file"; done | tar -cf - -T - | tar -xf - -C $@
+	git -C $@ init --quiet  # or ansible-test asks the checkout around it, where build/ is ignored
 FORCE:
 
 sanity: $(VENV)/ready $(COPY) ## ansible-test sanity, without an ignore file
+	# ansible-test looks here for the pip installer that it would otherwise download
+	mkdir -p ~/.ansible/test/cache; cp -n tests/sanity/get_pip.py ~/.ansible/test/cache/get_pip_24_2.py
 	cd $(COPY) && PATH="$(CURDIR)/$(BIN):$$PATH" ansible-test sanity --venv --python $$("$(CURDIR)/$(BIN)/python" -c 'import sys; print("%d.%d" % sys.version_info[:2])') --color no
 
 unit: $(VENV)/ready ## the fast tests: no server, no cluster
