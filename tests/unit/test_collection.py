@@ -1,0 +1,78 @@
+# Copyright: progressive.platform contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The collection holds to its own plan: every module in the action group, every role with the same verbs, every claim documented."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+MODULES = sorted(path.stem for path in (ROOT / "plugins/modules").glob("*.py"))
+ROLES = sorted(path.name for path in (ROOT / "roles").iterdir() if path.is_dir())
+VERBS = ["absent", "converge", "deploy", "main", "preflight", "verify"]
+LIBRARIES = {"catalog", "workload"}  # data and templates that other roles use: nothing to verify or remove by themselves
+
+
+def documentation(module: str) -> dict[str, object]:
+    imported = importlib.import_module(f"ansible_collections.progressive.platform.plugins.modules.{module}")
+    return yaml.safe_load(imported.DOCUMENTATION)
+
+
+def test_action_group_is_the_module_list() -> None:
+    runtime = yaml.safe_load((ROOT / "meta/runtime.yml").read_text())
+    assert runtime["action_groups"]["platform"] == MODULES
+    assert runtime["requires_ansible"] == ">=2.19.0"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_module_documents_itself(module: str) -> None:
+    documented = documentation(module)
+    assert documented["module"] == module
+    assert {"check_mode", "diff_mode", "idempotent", "action_group"} <= set(documented["attributes"])  # type: ignore[arg-type]
+    imported = importlib.import_module(f"ansible_collections.progressive.platform.plugins.modules.{module}")
+    assert yaml.safe_load(imported.EXAMPLES), "no example"
+    assert all(f"progressive.platform.{module}" in str(example) for example in yaml.safe_load(imported.EXAMPLES)[:1])
+    assert yaml.safe_load(imported.RETURN), "no return value described"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_module_is_thin(module: str) -> None:
+    tail = (ROOT / f"plugins/modules/{module}.py").read_text().split("def main(")[1]
+    assert tail.count("\n") < 30, "the work belongs in module_utils"
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_role_has_every_verb(role: str) -> None:
+    directory = ROOT / "roles" / role
+    assert (directory / "README.md").is_file()
+    assert (directory / "meta/argument_specs.yml").is_file()
+    if role not in LIBRARIES:
+        assert sorted(path.stem for path in (directory / "tasks").glob("*.yml") if path.stem in VERBS) == VERBS
+        assert (ROOT / "molecule" / role / "molecule.yml").is_file()
+
+
+@pytest.mark.parametrize("role", [role for role in ROLES if role not in LIBRARIES])
+def test_main_of_a_role_only_includes(role: str) -> None:
+    for task in yaml.safe_load((ROOT / f"roles/{role}/tasks/main.yml").read_text()):
+        assert {key for key in task if "include" in key or "import" in key}, task
+
+
+def test_no_machine_path_and_no_floating_tag() -> None:
+    files = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60).stdout.split()
+    found = []
+    for name in files:
+        path = ROOT / name
+        if path.suffix not in {".py", ".yml", ".yaml", ".j2", ".md", ".toml", ".cfg", ""} or not path.is_file() or name.startswith("tests/"):
+            continue
+        for number, line in enumerate(path.read_text(errors="replace").splitlines(), 1):
+            if re.search(r"(/root/|/home/[a-z]+/|image: \S+:latest)", line):
+                found.append(f"{name}:{number}: {line.strip()}")
+    assert not found, "\n".join(found)
