@@ -1,0 +1,204 @@
+# Copyright: progressive.platform contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Programs from published Go modules, built once a version.
+
+A build may be stopped at any moment: Go's own cache keeps every package compiled so far, and the program appears under its
+final name by one rename. Modules are checked by Go against its checksum database.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import typing as t
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ansible_collections.progressive.platform.plugins.module_utils._local.shell import call, symlink, tail, write_atomic
+from ansible_collections.progressive.platform.plugins.module_utils._run import PlatformError
+
+GO_VERSION = (1, 26)
+# A static binary without debug tables or the paths of this machine: it runs in an image that holds nothing else.
+GO_FLAGS = ("-trimpath",)
+GO_ENVIRONMENT = {"CGO_ENABLED": "0", "GOFLAGS": "-buildvcs=false", "GOWORK": "off"}
+
+
+@dataclass(frozen=True)
+class Program:
+    """One program to build.
+
+    With ``package`` it is that main package of a published module. Without, it is our own ``main.go`` of the directory ``name``
+    in the sources, which requires ``modules`` (path: version). ``staging`` names the one of them whose go.mod replaces its parts by
+    directories of its repository; published, the parts of Kubernetes v1.x.y are modules of version v0.x.y.
+    ``symbols`` are variables the linker sets, ``names`` the names the program is called by (its own by default).
+    """
+
+    name: str
+    version: str
+    package: str = ""
+    modules: Mapping[str, str] = field(default_factory=dict)
+    staging: str = ""
+    symbols: Mapping[str, str] = field(default_factory=dict)
+    names: tuple[str, ...] = ()
+
+    @property
+    def file(self) -> str:
+        return f"{self.name}-{self.version}"
+
+    @property
+    def links(self) -> tuple[str, ...]:
+        return self.names or (self.name,)
+
+    @classmethod
+    def of(cls, name: str, options: Mapping[str, t.Any]) -> Program:
+        return cls(
+            name=name,
+            version=options["version"],
+            package=options.get("package") or "",
+            modules=dict(options.get("modules") or {}),
+            staging=options.get("staging") or "",
+            symbols=dict(options.get("symbols") or {}),
+            names=tuple(options.get("names") or ()),
+        )
+
+
+def staging_version(version: str) -> str:
+    """``v1.36.3`` -> ``v0.36.3``."""
+    major, _dot, rest = version.removeprefix("v").partition(".")
+    if major != "1" or not rest:
+        raise PlatformError(f"Kubernetes' version must look like v1.<minor>.<patch>, not {version!r}.")
+    return f"v0.{rest}"
+
+
+def go_mod(name: str, modules: Mapping[str, str], staging: str = "", staging_go_mod: str = "") -> str:
+    """The go.mod of one of our own programs; ``staging_go_mod`` is the text of the go.mod of the module ``staging``."""
+    lines = [f"module progressive.local/{name}", "", f"go {GO_VERSION[0]}.{GO_VERSION[1]}.0", ""]
+    lines += [f"require {path} {version}" for path, version in sorted(modules.items())]
+    if staging:
+        version = staging_version(modules[staging])
+        replaced = re.findall(r"^\s*(?:replace\s+)?(\S+)\s+=>\s+\./staging/", staging_go_mod, re.MULTILINE)
+        lines += [f"replace {path} => {path} {version}" for path in replaced]
+    return "\n".join(lines) + "\n"
+
+
+def link_flags(symbols: Mapping[str, str]) -> str:
+    return " ".join(["-s", "-w", *(f"-X {name}={value}" for name, value in sorted(symbols.items()))])
+
+
+def build_command(program: Program, output: Path) -> list[str]:
+    """The go command of the last step; ``output`` is a file for our own programs and a directory's ``<last path element>`` otherwise."""
+    flags = ["-v", *GO_FLAGS, "-ldflags", link_flags(program.symbols)]
+    if program.package:
+        return ["go", "install", *flags, f"{program.package}@{program.version}"]
+    return ["go", "build", *flags, "-o", str(output), "."]
+
+
+def check_go() -> None:
+    """PlatformError unless there is a Go that can build the programs."""
+    if not shutil.which("go"):
+        raise PlatformError(
+            "Go is wanted to build Kubernetes and not in PATH; install Go 1.26 or later, or set local_cluster_provider to kind or existing."
+        )
+    said = call(["go", "env", "GOVERSION"]).strip()
+    found = re.match(r"go(\d+)\.(\d+)", said)
+    if not found or (int(found[1]), int(found[2])) < GO_VERSION:
+        raise PlatformError(f"Go {GO_VERSION[0]}.{GO_VERSION[1]} or later is wanted to build Kubernetes; 'go env GOVERSION' says {said}.")
+
+
+def is_built(program: Program, binaries: Path) -> bool:
+    """Whether the program of this very version, and every name it is called by, is there."""
+    return (binaries / program.file).exists() and all(
+        (binaries / link).is_symlink() and os.readlink(binaries / link) == program.file for link in program.links
+    )
+
+
+def build(
+    program: Program, sources: Path, work: Path, binaries: Path, logs: Path, say: Callable[[str], None], timeout: float = 3600.0
+) -> None:
+    """Build ``program`` into ``binaries``; ``say`` is told the progress, ``logs`` gets everything Go prints; ``timeout`` in seconds."""
+    target = binaries / program.file
+    if not target.exists():
+        directory = work / program.file
+        log = logs / f"build-{program.file}.log"
+        output = directory / "out" / (program.package.rsplit("/", maxsplit=1)[-1] if program.package else program.name)
+        for path in (directory, output.parent, binaries, logs):
+            path.mkdir(parents=True, exist_ok=True)
+        environment = {**GO_ENVIRONMENT, "GOBIN": str(output.parent)}
+        with open(log, "w", encoding="utf-8") as file:
+            if not program.package:
+                prepare(program, sources, directory, file, environment, say, timeout)
+            go(build_command(program, output), directory, file, environment, say, timeout)
+        output.replace(target)
+        shutil.rmtree(directory, ignore_errors=True)
+    for link in program.links:
+        symlink(binaries / link, program.file)
+
+
+def prepare(
+    program: Program,
+    sources: Path,
+    directory: Path,
+    log: t.TextIO,
+    environment: Mapping[str, str],
+    say: Callable[[str], None],
+    timeout: float,
+) -> None:
+    """Write main.go and go.mod of one of our own programs, and let Go complete the requirements."""
+    shutil.copy(sources / program.name / "main.go", directory / "main.go")
+    write_atomic(directory / "go.mod", go_mod(program.name, {}))
+    staging_go_mod = ""
+    if program.staging:
+        say("downloads the module's description")
+        wanted = f"{program.staging}@{program.modules[program.staging]}"
+        found = json.loads(
+            call(["go", "mod", "download", "-json", wanted], timeout=timeout, env={**environment, "GOFLAGS": "-mod=mod", "GOWORK": "off"})
+        )
+        staging_go_mod = Path(found["GoMod"]).read_text(encoding="utf-8")
+    write_atomic(directory / "go.mod", go_mod(program.name, program.modules, program.staging, staging_go_mod))
+    if program.modules:
+        go(["go", "mod", "tidy"], directory, log, environment, say, timeout)
+
+
+def go(
+    command: list[str], directory: Path, log: t.TextIO, environment: Mapping[str, str], say: Callable[[str], None], timeout: float
+) -> None:
+    """Run one go command; each line it prints goes to the log, and how far it is to ``say``."""
+    compiled = 0
+    log.write(f"$ {' '.join(command)}\n")
+    log.flush()
+    process = subprocess.Popen(
+        ["timeout", "--kill-after=5", str(int(timeout)), *command],
+        cwd=directory,
+        env={**os.environ, **environment},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    )
+    try:
+        for line in process.stdout or ():
+            log.write(line)
+            log.flush()
+            if line.startswith("go: downloading"):
+                say(line.removeprefix("go: ").strip())
+            elif re.fullmatch(r"[\w.~/-]+\n", line):
+                compiled += 1
+                say(f"{compiled} packages compiled, now {line.strip()}")
+        code = process.wait()
+    except BaseException:
+        process.send_signal(signal.SIGTERM)
+        process.wait(timeout=10)
+        raise
+    if code:
+        limit = f" (stopped after {timeout:g} s)" if code == 124 else ""
+        raise PlatformError(
+            f"'{' '.join(command)}' ended with code {code}{limit}; its last lines, all of them in {log.name}:\n{tail(Path(log.name))}"
+        )
