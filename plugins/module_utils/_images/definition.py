@@ -1,0 +1,151 @@
+# Copyright: progressive.platform contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What is built from what, and what it is called. No I/O but reading the sources.
+
+An image's tag is a hash of everything it is made from, so a tag never moves, whoever knows the sources knows the tag
+without building, and an image is built again exactly when something it is made from has changed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import typing as t
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ansible_collections.progressive.platform.plugins.module_utils._run import PlatformError
+
+# The collection's own folder of Containerfiles and sources.
+SOURCE = Path(__file__).parents[3] / "images"
+DESCRIPTION = "images.yml"
+
+# How images that exist on this machine alone are named; no registry answers to it.
+LOCAL_REGISTRY = "localhost/progressive"
+
+
+@dataclass(frozen=True)
+class Base:
+    """What an image starts from: a ``reference`` in a registry, or a root filesystem of ``packages`` of a Debian ``suite``."""
+
+    name: str
+    reference: str
+    suite: str = ""
+    packages: tuple[str, ...] = ()
+    mirror: str = ""
+
+    @property
+    def made_here(self) -> bool:
+        return bool(self.suite)
+
+    @property
+    def argument(self) -> str:
+        """The build argument of the Containerfiles."""
+        return f"{self.name.upper()}_BASE"
+
+
+@dataclass(frozen=True)
+class Image:
+    """One image: paths are relative to the source folder; ``wheels`` is the lock its Python packages come from."""
+
+    name: str
+    reference: str
+    containerfile: str
+    target: str
+    bases: tuple[Base, ...]
+    wheels: str = ""
+
+    @property
+    def file(self) -> str:
+        """``localhost/progressive/app:0.1.0-1a2b`` -> ``app-0.1.0-1a2b.tar``."""
+        return self.reference.rsplit("/", 1)[-1].replace(":", "-") + ".tar"
+
+
+def make_bases(wanted: Mapping[str, t.Any], revision: int) -> dict[str, Base]:
+    """Bases by name, from ``name: reference`` or ``name: {suite, packages, mirror}``."""
+    bases = {}
+    for name, value in wanted.items():
+        if isinstance(value, str) and value:
+            bases[name] = Base(name, value)
+        elif (
+            isinstance(value, Mapping) and value.get("suite") and value.get("packages") and not set(value) - {"suite", "packages", "mirror"}
+        ):
+            suite, packages = str(value["suite"]), tuple(sorted(map(str, value["packages"])))
+            tag = digest([suite, *packages, str(revision), platform.machine()])
+            bases[name] = Base(name, f"{LOCAL_REGISTRY}/base-{name}:{tag}", suite, packages, str(value.get("mirror") or ""))
+        else:
+            raise PlatformError(
+                f"images_bases.{name} is {value!r}; wanted is a reference (python:3.13-slim), or a root filesystem's suite and packages."
+            )
+    return bases
+
+
+def make_images(
+    source: Path, bases: Mapping[str, Base], *, registry: str, revision: int, names: Iterable[str] = (), tag: str = ""
+) -> dict[str, Image]:
+    """The images ``source``/images.yml describes, all or those of ``names``, with their references."""
+    described = read_description(source)
+    wanted = list(names) or list(described)
+    if unknown := [name for name in wanted if name not in described]:
+        raise PlatformError(f"images_names has {', '.join(unknown)}; {source / DESCRIPTION} describes {', '.join(described)}.")
+    images = {}
+    for name in wanted:
+        entry = described[name]
+        if absent := [base for base in entry["bases"] if base not in bases]:
+            raise PlatformError(f"images_bases has no {', '.join(absent)}, which image {name} starts from; it has {', '.join(bases)}.")
+        own = tuple(bases[base] for base in entry["bases"])
+        content = digest(
+            [
+                *(base.reference for base in own),
+                str(revision),
+                json.dumps(entry, sort_keys=True),
+                *sources(source, [entry["containerfile"], *entry.get("sources", [])]),
+            ]
+        )
+        images[name] = Image(
+            name=name,
+            reference="/".join(filter(None, (registry.rstrip("/"), f"{name}:{tag or entry['version'] + '-' + content}"))),
+            containerfile=entry["containerfile"],
+            target=entry.get("target", ""),
+            bases=own,
+            wheels=entry.get("wheels", ""),
+        )
+    return images
+
+
+def read_description(source: Path) -> dict[str, dict[str, t.Any]]:
+    """Images by name from the source folder's description."""
+    import yaml  # comes with Ansible on the controller, and is looked for only where images are built
+
+    path = source / DESCRIPTION
+    try:
+        return t.cast("dict[str, dict[str, t.Any]]", yaml.safe_load(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise PlatformError(
+            f"{path} is wanted, it describes the images: {error.strerror}. Set images_source to the folder that has it."
+        ) from error
+
+
+def sources(source: Path, paths: Iterable[str]) -> list[str]:
+    """One line ``path mode sha256`` for each file under ``paths``; compiled Python and hidden files are not sources."""
+    lines = []
+    for path in paths:
+        root = source / path
+        files = [root] if root.is_file() else sorted(file for file in root.rglob("*") if file.is_file())
+        if not files:
+            raise PlatformError(f"{root} is wanted to build an image, and there is no file.")
+        for file in files:
+            relative = file.relative_to(source)
+            if "__pycache__" not in relative.parts and not any(part.startswith(".") for part in relative.parts):
+                executable = "x" if file.stat().st_mode & 0o100 else "-"
+                lines.append(f"{relative.as_posix()} {executable} {hashlib.sha256(file.read_bytes()).hexdigest()}")
+    return lines
+
+
+def digest(parts: Iterable[str]) -> str:
+    """Twelve hexadecimal digits that stand for ``parts``."""
+    return hashlib.sha256(json.dumps(list(parts)).encode()).hexdigest()[:12]

@@ -1,0 +1,147 @@
+# Copyright: progressive.platform contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: image_build
+short_description: Build container images whose tags are hashes of what they are made from
+version_added: 0.1.0
+author:
+  - The progressive.platform founders
+description:
+  - Builds the images that C(images.yml) of a source folder describes, with buildah or docker buildx, into archives or a registry.
+  - An image's tag is a hash of its Containerfile, sources and bases. It is built when its archive, or its tag in the
+    registry, is not there, and not otherwise. So a tag never moves and an unchanged run takes a few milliseconds.
+  - A base image is named by its reference in a registry, or made here from Debian packages by C(mmdebstrap), which needs neither an
+    engine nor a registry. Python packages of images on such a base come from wheels that are downloaded once, checked by hash.
+  - Root filesystems, wheels and images that do not need each other are made side by side. An interrupted run goes on where it stopped.
+  - Missing tools (buildah, mmdebstrap) are installed with apt.
+options:
+  source:
+    description: Folder with C(images.yml) and the Containerfiles. The collection's own by default.
+    type: path
+  names:
+    description: Images to build. All of C(images.yml) by default.
+    type: list
+    elements: str
+    default: []
+  registry:
+    description: Registry and path the images are named by. C(localhost/progressive) is for images that exist on this machine only.
+    type: str
+    default: localhost/progressive
+  bases:
+    description:
+      - Base images by name. A string is a reference; a dictionary has C(suite) and C(packages) of a Debian root filesystem, and maybe C(mirror).
+    type: dict
+    required: true
+  revision:
+    description: Part of every hash. Raise it to build anew with the security updates of the day.
+    type: int
+    default: 1
+  tag:
+    description: Tag in place of the hash, for images that are pushed as a release.
+    type: str
+    default: ""
+  builder:
+    description: The program that builds.
+    type: str
+    choices: [buildah, docker]
+    default: buildah
+  platforms:
+    description: Platforms such as C(linux/amd64) and C(linux/arm64), pushed as one manifest list. This machine's own by default.
+    type: list
+    elements: str
+    default: []
+  push:
+    description: Whether images go to O(registry). Otherwise each is written to an archive in O(cache).
+    type: bool
+    default: false
+  tls_verify:
+    description: Whether the registry's certificate is verified.
+    type: bool
+    default: true
+  cache:
+    description:
+      - Folder of archives, root filesystems, wheels and layers.
+      - C(${XDG_CACHE_HOME:-~/.cache}/progressive-platform/images) by default.
+    type: path
+  build_timeout:
+    description: Longest time one step may take, in seconds.
+    type: float
+    default: 1800.0
+extends_documentation_fragment:
+  - progressive.platform.attributes
+  - progressive.platform.kubernetes
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: full
+  idempotent:
+    support: full
+notes:
+  - The options of the connection are accepted so that the group's defaults may be set; nothing here talks to a cluster.
+seealso:
+  - plugin: progressive.platform.built_image_references
+    plugin_type: filter
+"""
+
+EXAMPLES = r"""
+- name: Archives of all images, on bases made here
+  progressive.platform.image_build:
+    bases:
+      python: {suite: bookworm, packages: [ca-certificates, dumb-init, passwd, python3, python3-venv]}
+      nginx: {suite: bookworm, packages: [nginx-light]}
+      redis: {suite: bookworm, packages: [redis-server, redis-tools]}
+
+- name: A release of the application for two platforms
+  progressive.platform.image_build:
+    names: [app, agent]
+    registry: registry.example.com/team
+    tag: 1.4.0
+    builder: docker
+    platforms: [linux/amd64, linux/arm64]
+    push: true
+    bases:
+      python: python:3.13-slim
+"""
+
+RETURN = r"""
+images:
+  description: Every image wanted.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    name:
+      description: Its name in C(images.yml).
+      type: str
+    reference:
+      description: What a pod names it by.
+      type: str
+    archive:
+      description: Path of its archive; null for a pushed image.
+      type: str
+    built:
+      description: Whether this run built it, or would in check mode.
+      type: bool
+references:
+  description: References by name.
+  returned: success
+  type: dict
+  sample:
+    app: localhost/progressive/app:0.1.0-0f3b2c4d5e6a
+"""
+
+from ansible_collections.progressive.platform.plugins.module_utils._images.arguments import ARGUMENTS, run
+from ansible_collections.progressive.platform.plugins.module_utils._run import run_module
+
+
+def main() -> None:
+    run_module(ARGUMENTS, run)
+
+
+if __name__ == "__main__":
+    main()
