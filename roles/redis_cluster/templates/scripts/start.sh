@@ -1,0 +1,13 @@
+#!/bin/sh
+# Starts redis-server with what only the running pod knows. The password reaches the server by a file in memory, so that it
+# is neither in the process list nor in the environment of a process somebody starts by hand.
+set -eu
+umask 077
+password=$(sed 's/[\\"]/\\&/g' /etc/redis/auth/password)
+cat >/run/redis/instance.conf <<CONFIG
+cluster-announce-ip $POD_IP
+cluster-announce-hostname $POD_NAME.$HEADLESS_DOMAIN
+requirepass "$password"
+masterauth "$password"
+CONFIG
+exec redis-server /etc/redis/config/redis.conf
