@@ -1,0 +1,406 @@
+# Copyright: progressive.platform contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The loop observe, plan, act, observe again, and the entry points of both modules (private: may change without notice)."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import dataclasses
+import typing as t
+from collections.abc import Iterator
+
+from ansible_collections.progressive.platform.plugins.module_utils._kube.arguments import CONNECTION
+from ansible_collections.progressive.platform.plugins.module_utils._kube.client import Client, connect, quote
+from ansible_collections.progressive.platform.plugins.module_utils._redis import report
+from ansible_collections.progressive.platform.plugins.module_utils._redis.model import (
+    FORMATION_TIMEOUT,
+    Act,
+    Action,
+    Decision,
+    Desired,
+    Done,
+    Marker,
+    Observation,
+    Refuse,
+    Wait,
+)
+from ansible_collections.progressive.platform.plugins.module_utils._redis.nodes import Addresses, Cluster, Pods, Source
+from ansible_collections.progressive.platform.plugins.module_utils._redis.plan import FORMING_AT_MOST, Picture, findings, restore
+from ansible_collections.progressive.platform.plugins.module_utils._redis.resp import ConnectionLost, ReplyError
+from ansible_collections.progressive.platform.plugins.module_utils._redis.simulate import foresee
+from ansible_collections.progressive.platform.plugins.module_utils._redis.store import Files, Objects, Store
+from ansible_collections.progressive.platform.plugins.module_utils._run import Context, Params, PlatformError, Result
+
+PASSES_AT_MOST = 200
+"""Passes that send something; passes that only wait are bounded by the timeout."""
+POLL_FIRST, POLL_GROWTH, POLL_LAST = 0.01, 1.1, 0.25
+RESEND = 1.0
+"""Seconds after which a command that was answered OK but shows no effect yet (gossip) is sent again."""
+RESEND_FAILED = 0.1
+FAILING_AT_MOST = 10.0
+"""Seconds for which a server may refuse the same command (``Unknown node`` while gossip is on its way) before that is the answer."""
+LOCK_WITHIN = 30.0
+
+NODES: dict[str, t.Any] = {
+    "pods": {
+        "type": "dict",
+        "options": {
+            "namespace": {"type": "str", "required": True},
+            "selector": {"type": "str", "required": True},
+            "port": {"type": "int", "default": 6379},
+        },
+    },
+    "addresses": {"type": "list", "elements": "str"},
+    "zones": {"type": "dict", "default": {}},
+    "name": {"type": "str", "default": "redis-cluster"},
+    "password": {"type": "str", "no_log": True},
+    "password_secret": {
+        "type": "dict",
+        "no_log": False,
+        "options": {
+            "namespace": {"type": "str"},
+            "name": {"type": "str", "required": True},
+            "key": {"type": "str", "default": "password", "no_log": False},
+        },
+    },
+    **CONNECTION,
+}
+ARGUMENTS: dict[str, t.Any] = {
+    **NODES,
+    "masters": {"type": "int", "default": 3},
+    "replicas_per_master": {"type": "int", "default": 1},
+    "rebalance_topology": {"type": "bool", "default": False},
+    "allow_data_loss": {"type": "list", "elements": "str", "default": []},
+    "node_timeout": {"type": "int"},
+    "load_timeout": {"type": "float", "default": 300.0},
+    "timeout": {"type": "float", "default": 120.0},
+}
+INFO_ARGUMENTS: dict[str, t.Any] = {
+    **NODES,
+    "masters": {"type": "int"},
+    "replicas_per_master": {"type": "int"},
+}
+CONSTRAINTS: dict[str, t.Any] = {
+    "required_one_of": [["pods", "addresses"]],
+    "mutually_exclusive": [["pods", "addresses"], ["password", "password_secret"]],
+}
+
+
+def run(params: Params, context: Context) -> Result:
+    """The module redis_cluster."""
+    desired = wanted(params)
+    with opened(params, context) as (cluster, store):
+        return Convergence(cluster, store, desired, params["timeout"], context).run()
+
+
+def run_info(params: Params, context: Context) -> Result:
+    """The module redis_cluster_info: reads, and says so when it cannot."""
+    errors: list[str] = []
+    observation = Observation(())
+    try:
+        with opened(params, context) as (cluster, store):
+            try:
+                marker = store.read()
+            except PlatformError as error:
+                marker = None
+                errors.append(error.message)
+            observation = cluster.observe(marker)
+    except PlatformError as error:
+        errors.append(error.message)
+    picture = Picture(observation, _assumed(params, observation))
+    seen = findings(picture)
+    errors += [f"{node.name}: {node.problem}" for node in observation.nodes if not node.live]
+    return {
+        "changed": False,
+        "is_available": report.available(picture),
+        "state": seen[0].state if seen else "S4" if picture.live else "unknown",
+        "nodes": report.node_rows(observation),
+        "slots": report.slot_summary(picture),
+        "views_agree": report.views_agree(picture),
+        "errors": errors,
+        "findings": report.finding_rows(seen),
+        "placement": report.placement(picture),
+    }
+
+
+def wanted(params: Params) -> Desired:
+    """The desired cluster, refused when no cluster can be like it."""
+    masters, replicas = params["masters"], params["replicas_per_master"]
+    if masters < 3:
+        raise PlatformError(
+            f"masters is {masters}; a Redis Cluster needs at least 3, because a majority of the masters elects a failed one's successor."
+        )
+    if replicas < 0:
+        raise PlatformError(f"replicas_per_master is {replicas}; it must be 0 or more.")
+    addresses = params.get("addresses")
+    if addresses is not None and len(addresses) < masters * (1 + replicas):
+        raise PlatformError(
+            f"addresses names {len(addresses)} nodes, {masters} masters with {replicas} replicas each need {masters * (1 + replicas)}. "
+            "Add addresses, or lower masters or replicas_per_master."
+        )
+    node_timeout = params.get("node_timeout")
+    if node_timeout is not None and node_timeout <= FORMATION_TIMEOUT:
+        raise PlatformError(f"node_timeout is {node_timeout}; it is in milliseconds and must be more than {FORMATION_TIMEOUT}.")
+    for option in ("timeout", "load_timeout"):
+        if params[option] <= 0:
+            raise PlatformError(f"{option} is {params[option]}; it must be more than 0 seconds.")
+    return Desired(
+        masters=masters,
+        replicas=replicas,
+        rebalance_topology=params["rebalance_topology"],
+        allow_data_loss=frozenset(params["allow_data_loss"]),
+        node_timeout_ms=node_timeout or 0,
+        load_timeout=params["load_timeout"],
+    )
+
+
+def _assumed(params: Params, observation: Observation) -> Desired:
+    """What a reader compares with: the wanted cluster where it is told, otherwise the one that is there."""
+    picture = Picture(observation, Desired())
+    masters = params.get("masters") or max(len(picture.owners), 3)
+    return Desired(masters=masters, replicas=params.get("replicas_per_master") or 0)
+
+
+@contextlib.contextmanager
+def opened(params: Params, context: Context) -> Iterator[tuple[Cluster, Store]]:
+    """The cluster's connections and its store; the API server is only asked when pods or password_secret need it."""
+    pods = params.get("pods")
+    with contextlib.ExitStack() as stack:
+        client = stack.enter_context(connect(params, context.clock)) if pods or params.get("password_secret") else None
+        source: Source
+        store: Store
+        if pods:
+            assert client is not None
+            source = Pods(client, pods["namespace"], pods["selector"], pods["port"])
+            store = Objects(client, pods["namespace"], params["name"], context.clock)
+        else:
+            source = Addresses(params["addresses"], params["zones"])
+            store = Files(params["addresses"], context.clock)
+        yield stack.enter_context(Cluster(source, _password(params, client), context.clock)), store
+
+
+def _password(params: Params, client: Client | None) -> str:
+    secret = params.get("password_secret")
+    if not secret or client is None:
+        return params.get("password") or ""
+    namespace = secret.get("namespace") or (params.get("pods") or {}).get("namespace")
+    if not namespace:
+        raise PlatformError("password_secret.namespace is missing, and there is no pods.namespace to take in its place.")
+    where = f"Secret {namespace}/{secret['name']}"
+    found = client.find(quote("api", "v1", "namespaces", namespace, "secrets", secret["name"]))
+    if found is None:
+        raise PlatformError(f"{where} (password_secret) is not there. See what is: kubectl -n {namespace} get secrets")
+    try:
+        return base64.b64decode(found.get("data", {})[secret["key"]]).decode()
+    except (KeyError, ValueError):
+        keys = ", ".join(sorted(found.get("data", {}))) or "none"
+        raise PlatformError(f"{where} (password_secret) has no readable key {secret['key']!r}; its keys: {keys}.") from None
+
+
+class Convergence:
+    """One run: from what is there to what is wanted, or to the reason why not."""
+
+    def __init__(self, cluster: Cluster, store: Store, desired: Desired, timeout: float, context: Context) -> None:
+        self.cluster = cluster
+        self.store = store
+        self.desired = desired
+        self.timeout = timeout
+        self.context = context
+        self.clock = context.clock
+        self.deadline = self.clock.now() + timeout
+        self.marker: Marker | None = None
+        self.steps: list[Decision] = []
+        self.since: dict[str, float] = {}
+        self.due: dict[Action, float] = {}
+        self.failing: dict[Action, tuple[float, str]] = {}
+        self.passes = 0
+        self.told = ""
+
+    def run(self) -> Result:
+        self.marker = self.store.read()
+        before = self.cluster.observe(self.marker, self.desired.count)
+        first = findings(Picture(before, self.desired))
+        if self.context.check:
+            return self._foreseen(before)
+        after = before
+        if first:
+            with self.store.lock(min(LOCK_WITHIN, self.timeout)):
+                self.marker = self.store.read()
+                after = self._loop()
+        self._remember(after)
+        return self._result(before, after, self.steps)
+
+    def _foreseen(self, before: Observation) -> Result:
+        decisions, after = foresee(before, self.desired, {})
+        last = decisions[-1]
+        if isinstance(last, Refuse):
+            raise self._error(last.reason, before, last)
+        steps: list[Decision] = [decision for decision in decisions if not isinstance(decision, Done)]
+        if isinstance(last, Done) and self.marker != remembered(after):
+            steps.append(_record(after))
+        return self._result(before, after, steps)
+
+    def _loop(self) -> Observation:
+        """Passes until nothing is left to do; on the way out by an error the formation settings are taken back as far as the nodes can be reached."""
+        poll = POLL_FIRST
+        observation = Observation((), self.marker)
+        try:
+            while True:
+                observation = self.cluster.observe(self.marker, self.desired.count)
+                decision = self._decide(observation)
+                if isinstance(decision, Done):
+                    self._tell("healthy", done=True)
+                    return observation
+                if isinstance(decision, Refuse):
+                    raise self._error(decision.reason, observation, decision)
+                self._tell(decision.reason)
+                self._check_time(decision, observation)
+                if isinstance(decision, Act) and self._act(decision, observation):
+                    poll = POLL_FIRST
+                    continue
+                self.clock.sleep(poll)
+                poll = min(poll * POLL_GROWTH, POLL_LAST)
+        except PlatformError:
+            with contextlib.suppress(PlatformError):
+                self._restore(observation)
+            raise
+
+    def _decide(self, observation: Observation) -> Decision:
+        """The first finding decides; every Wait that any stage has is timed, so that its patience runs from when it was first seen."""
+        now = self.clock.now()
+        ages = {key: now - since for key, since in self.since.items()}
+        found = findings(Picture(observation, self.desired, ages))
+        keys = {decision.key for decision in found if isinstance(decision, Wait)}
+        if self.marker and self.marker.settings:
+            keys.add("forming")
+        self.since = {key: self.since.get(key, now) for key in keys}
+        return found[0] if found else Done()
+
+    def _check_time(self, decision: Decision, observation: Observation) -> None:
+        """R1. Loading and copying a data set have their own limit."""
+        if isinstance(decision, Wait) and decision.key in {"loading", "syncing"}:
+            self.deadline = max(self.deadline, self.clock.now() + FORMING_AT_MOST)
+        if self.clock.now() > self.deadline or self.passes >= PASSES_AT_MOST:
+            limit = f"{self.timeout:g} s" if self.passes < PASSES_AT_MOST else f"{PASSES_AT_MOST} passes"
+            raise self._error(
+                f"The cluster is not as wanted after {limit}. Last seen ({decision.state}): {decision.reason}", observation, decision
+            )
+
+    def _act(self, decision: Act, observation: Observation) -> bool:
+        """Send what is due of the decision; False when all of it has been sent a moment ago and gossip is still carrying it."""
+        now = self.clock.now()
+        actions = [action for action in decision.actions if self.due.get(action, 0.0) <= now]
+        if not actions:
+            return False
+        if decision.kind == "meet" and not self._are_ours(actions, observation):
+            return False
+        if decision.kind == "prepare":
+            self._announce(observation, actions)
+        self.store.renew()
+        self.passes += 1
+        if not self.steps or self.steps[-1] != decision:
+            self.steps.append(dataclasses.replace(decision, actions=tuple(actions)))
+        now = self.clock.now()
+        for action, reply in self.cluster.send(actions).items():
+            failed = isinstance(reply, (ReplyError, ConnectionLost))
+            self.due[action] = now + (RESEND_FAILED if failed else RESEND)
+            if not failed:
+                self.failing.pop(action, None)
+                continue
+            since = self.failing.get(action, (now, ""))[0]
+            self.failing[action] = (since, str(reply))
+            if isinstance(reply, ReplyError) and now - since > FAILING_AT_MOST:
+                raise self._error(f"{action.node} refuses {' '.join(action.command)} ({action.reason}): {reply}", observation, decision)
+        return True
+
+    def _are_ours(self, actions: list[Action], observation: Observation) -> bool:
+        """R8: whoever is met answers, right now, with the ID that was observed; an address may have passed to somebody else's pod meanwhile."""
+        ids = {(node.target.host, str(node.target.port)): (node.name, node.id) for node in observation.live}
+        return not self.cluster.same_ids(dict(ids[action.command[2], action.command[3]] for action in actions))
+
+    def _announce(self, observation: Observation, actions: list[Action]) -> None:
+        """Before the first change: the marker says that these IDs are forming, and which settings are to be restored, should this run be killed."""
+        by_name = {node.name: node for node in observation.live}
+        settings = {node_id: dict(saved) for node_id, saved in (self.marker.settings if self.marker else {}).items()}
+        for action in actions:
+            if action.command[:2] == ("CONFIG", "SET"):
+                node = by_name[action.node]
+                value = node.node_timeout_ms if action.command[2] == "cluster-node-timeout" else node.sync_delay_s
+                settings.setdefault(node.id, {}).setdefault(action.command[2], str(value))
+        self.marker = dataclasses.replace(remembered(observation), state="forming", settings=settings)
+        self.store.write(self.marker)
+
+    def _restore(self, observation: Observation) -> None:
+        decision = restore(Picture(dataclasses.replace(observation, marker=self.marker), self.desired))
+        if isinstance(decision, Act) and self.marker and self.marker.settings:
+            self.cluster.send(decision.actions)
+
+    def _remember(self, after: Observation) -> None:
+        marker = remembered(after)
+        if marker != self.marker:
+            self.store.write(marker)
+            self.steps.append(_record(after))
+
+    def _tell(self, reason: str, done: bool = False) -> None:
+        if reason != self.told:
+            self.told = reason
+            self.context.progress.report("redis_cluster", reason, done)
+
+    def _error(self, text: str, observation: Observation, decision: Decision) -> PlatformError:
+        picture = Picture(observation, self.desired)
+        details = {
+            "plan": report.plan_rows(self.steps),
+            "nodes": report.node_rows(observation),
+            "findings": report.finding_rows(findings(picture)),
+        }
+        return PlatformError(text, changed=bool(self.steps), state=decision.state, **details)
+
+    def _result(self, before: Observation, after: Observation, steps: list[Decision]) -> Result:
+        picture = Picture(after, self.desired)
+        acted = [step for step in steps if isinstance(step, Act)]
+        result: Result = {
+            "changed": bool(acted),
+            "state": (findings(Picture(before, self.desired)) or [Done()])[0].state if self.context.check else "S4",
+            "found": report.finding_rows(findings(Picture(before, self.desired))),
+            "plan": report.plan_rows(steps),
+            "nodes": report.node_rows(after),
+            "slots": report.slot_summary(picture),
+            "placement": report.placement(picture),
+            "warnings": self._warnings(before, after),
+        }
+        if self.context.diff:
+            result["diff"] = {"before": report.topology(before), "after": report.topology(after)}
+        return result
+
+    def _warnings(self, before: Observation, after: Observation) -> list[str]:
+        texts = [f"placement: {text}" for text in report.placement(Picture(after, self.desired))["violations"]]
+        formed = before.marker is not None and before.marker.state == "formed"
+        if before.live and not any(node.slots for node in before.live) and formed and before.marker:
+            texts.append(
+                f"the cluster formed here before (fingerprint {before.marker.fingerprint}) is gone with its storage; this is a new, empty one"
+            )
+        stuck = [node.name for node in after.live if node.node_timeout_ms == FORMATION_TIMEOUT]
+        if stuck and not self.context.check:
+            texts.append(
+                f"cluster-node-timeout is {FORMATION_TIMEOUT} on {', '.join(stuck)}, as if a formation had been killed that was begun elsewhere; "
+                "say what it should be with node_timeout"
+            )
+        return texts
+
+
+def remembered(observation: Observation) -> Marker:
+    """The marker of the cluster that is there. Pod UIDs only count where the data dies with the pod, so that a restart does not change it."""
+    targets = {node.name: node.target for node in observation.live}
+    return Marker(
+        state="formed",
+        ids={node.name: node.id for node in observation.live},
+        uids={name: target.uid for name, target in targets.items() if target.uid and not target.volumes},
+        volumes={name: target.volumes for name, target in targets.items() if target.volumes},
+    )
+
+
+def _record(observation: Observation) -> Act:
+    return Act("S4", "record", f"the marker remembers this cluster, fingerprint {remembered(observation).fingerprint}", ())

@@ -1,0 +1,295 @@
+# Copyright: progressive.platform contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Where the nodes are, and the connections to them: plain addresses, or pods through the API server (private: may change without notice)."""
+
+from __future__ import annotations
+
+import dataclasses
+import ipaddress
+import re
+import socket
+import typing as t
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from ansible_collections.progressive.platform.plugins.module_utils._kube.client import ApiError, Client, quote
+from ansible_collections.progressive.platform.plugins.module_utils._kube.forward import forward
+from ansible_collections.progressive.platform.plugins.module_utils._redis.model import Action, Marker, Node, Observation, Target
+from ansible_collections.progressive.platform.plugins.module_utils._redis.observe import MASTERAUTH, READERS, auth_agrees, node_of
+from ansible_collections.progressive.platform.plugins.module_utils._redis.resp import (
+    Command,
+    Connection,
+    ConnectionLost,
+    Reply,
+    ReplyError,
+    authenticate,
+    call_all,
+)
+from ansible_collections.progressive.platform.plugins.module_utils._run import Clock, PlatformError
+
+CONNECT_WITHIN = 3.0
+"""Seconds for one connection attempt, AUTH included."""
+ANSWER_WITHIN = 5.0
+"""Seconds for the replies of one round trip; a node that is slower counts as absent in that pass."""
+AT_ONCE = 16
+ZONE_LABEL = "topology.kubernetes.io/zone"
+
+
+class Source(t.Protocol):
+    """Names the nodes and opens sockets to them."""
+
+    def targets(self) -> list[Target]: ...
+
+    def dial(self, target: Target) -> socket.socket: ...
+
+
+class Addresses:
+    """Nodes given as ``host:port``. The host is also the failure domain ``node``; ``zones`` maps an address or a host to its zone."""
+
+    def __init__(self, addresses: Sequence[str], zones: Mapping[str, str] | None = None) -> None:
+        self._addresses = [split_address(address) for address in addresses]
+        self._zones = zones or {}
+        if len(set(self._addresses)) < len(self._addresses):
+            raise PlatformError(f"addresses names a node twice: {', '.join(addresses)}. Give every node once.")
+
+    def targets(self) -> list[Target]:
+        targets = []
+        for ordinal, (host, port) in enumerate(self._addresses):
+            name = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+            zone = self._zones.get(name, self._zones.get(host, ""))
+            try:
+                address = str(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][4][0])
+                targets.append(Target(name, address, port, ordinal, node=host, zone=zone))
+            except OSError as error:
+                targets.append(Target(name, host, port, ordinal, node=host, zone=zone, problem=f"its name does not resolve here: {error}"))
+        return targets
+
+    def dial(self, target: Target) -> socket.socket:
+        sock = socket.create_connection((target.host, target.port), timeout=CONNECT_WITHIN)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return sock
+
+
+class Pods:
+    """Nodes that are the pods of a label selector, reached by port-forward with the kubeconfig's own rights."""
+
+    def __init__(self, client: Client, namespace: str, selector: str, port: int) -> None:
+        self._client = client
+        self._namespace = namespace
+        self._selector = selector
+        self._port = port
+        self._zones: dict[str, str] = {}
+
+    def targets(self) -> list[Target]:
+        """Pods in the order of their ordinals; one that is not running yet is listed with the reason, one that is ending is left out."""
+        with ThreadPoolExecutor(max_workers=2) as pool:
+            claims = pool.submit(self._claims)
+            path = quote("api", "v1", "namespaces", self._namespace, "pods")
+            pods = [
+                pod for pod in self._client.get(path, labelSelector=self._selector)["items"] if not pod["metadata"].get("deletionTimestamp")
+            ]
+            nodes = {pod["spec"].get("nodeName", "") for pod in pods}
+            if not nodes <= set(self._zones):
+                self._zones = self._read_zones()
+            volumes = claims.result()
+        pods.sort(key=lambda pod: natural(pod["metadata"]["name"]))
+        return [self._target(ordinal, pod, volumes) for ordinal, pod in enumerate(pods)]
+
+    def dial(self, target: Target) -> socket.socket:
+        return forward(self._client, self._namespace, target.name, self._port)
+
+    def _target(self, ordinal: int, pod: dict[str, t.Any], claims: Mapping[str, str]) -> Target:
+        spec, status = pod["spec"], pod.get("status", {})
+        names = [volume["persistentVolumeClaim"]["claimName"] for volume in spec.get("volumes", []) if "persistentVolumeClaim" in volume]
+        return Target(
+            name=pod["metadata"]["name"],
+            host=status.get("podIP", ""),
+            port=self._port,
+            ordinal=ordinal,
+            uid=pod["metadata"]["uid"],
+            node=spec.get("nodeName", ""),
+            zone=self._zones.get(spec.get("nodeName", ""), ""),
+            volumes=tuple(claims[name] for name in names if name in claims),
+            problem=_pod_problem(status),
+        )
+
+    def _claims(self) -> dict[str, str]:
+        """Claim name to its UID; without the right to read them volumes are unknown, and a lost cluster is then judged by pods alone (R3)."""
+        try:
+            items = self._client.get(quote("api", "v1", "namespaces", self._namespace, "persistentvolumeclaims"))["items"]
+        except ApiError as error:
+            if error.status in {401, 403}:
+                return {}
+            raise
+        return {claim["metadata"]["name"]: claim["metadata"]["uid"] for claim in items}
+
+    def _read_zones(self) -> dict[str, str]:
+        try:
+            items = self._client.get("/api/v1/nodes")["items"]
+        except ApiError as error:
+            if error.status in {401, 403}:
+                return {}
+            raise
+        return {node["metadata"]["name"]: node["metadata"].get("labels", {}).get(ZONE_LABEL, "") for node in items}
+
+
+def split_address(text: str) -> tuple[str, int]:
+    """(host, port) of ``host:port`` or ``[ipv6]:port``."""
+    host, colon, port = text.rpartition(":")
+    if not colon or not host or not port.isdigit() or not 0 < int(port) < 65536 or (":" in host and not host.startswith("[")):
+        raise PlatformError(f"addresses: {text!r} is not host:port (port 1-65535, an IPv6 address in brackets).")
+    host = host.strip("[]")
+    try:
+        return str(ipaddress.ip_address(host)), int(port)
+    except ValueError:
+        return host, int(port)
+
+
+def natural(name: str) -> tuple[t.Any, ...]:
+    """Sort key by which ``redis-10`` follows ``redis-9``."""
+    return tuple((0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", name))
+
+
+def _pod_problem(status: Mapping[str, t.Any]) -> str:
+    """Why a pod cannot be connected to, in the words of its own status; empty when it can."""
+    reasons = []
+    for container in status.get("containerStatuses", []):
+        waiting = container.get("state", {}).get("waiting")
+        if waiting:
+            reasons.append(f"{container['name']}: {waiting.get('reason', 'waiting')} {waiting.get('message', '')}".strip())
+    reasons += [
+        str(condition.get("message", "")) for condition in status.get("conditions", []) if condition.get("reason") == "Unschedulable"
+    ]
+    if status.get("phase") == "Running" and status.get("podIP"):
+        return ""
+    return f"pod is {status.get('phase', 'unknown')}" + (f" ({'; '.join(reasons)})" if reasons else "")
+
+
+class Cluster:
+    """All connections of one run. Every round trip goes to all nodes side by side; a connection that fails is opened again in the next pass."""
+
+    def __init__(self, source: Source, password: str, clock: Clock) -> None:
+        self._source = source
+        self._password = password
+        self._clock = clock
+        self._targets: list[Target] = []
+        self._connections: dict[str, Connection] = {}
+        self._stale = True
+
+    def __enter__(self) -> Cluster:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        for connection in self._connections.values():
+            connection.close()
+
+    def observe(self, marker: Marker | None, count: int = 0) -> Observation:
+        """One look at every node. Where they are is asked again when a connection broke, or while there are fewer than ``count``."""
+        if self._stale or len(self._targets) < count:
+            self._locate()
+        problems = self._connect()
+        replies = self._ask({target.name: READERS for target in self._targets if target.name not in problems})
+        nodes = [problems.get(target.name) or node_of(target, replies[target.name]) for target in self._targets]
+        nodes = self._look_closer(nodes)
+        self._stale = any(node.kind == "absent" for node in nodes)
+        return Observation(tuple(nodes), marker)
+
+    def send(self, actions: Iterable[Action]) -> dict[Action, Reply | ConnectionLost]:
+        """Send the actions, lower orders first, each node's as one pipeline, and give every action its reply."""
+        outcome: dict[Action, Reply | ConnectionLost] = {}
+        by_order: dict[int, dict[str, list[Action]]] = {}
+        for action in actions:
+            by_order.setdefault(action.order, {}).setdefault(action.node, []).append(action)
+        for _order, by_node in sorted(by_order.items()):
+            answers = self._ask({node: [action.command for action in pipeline] for node, pipeline in by_node.items()})
+            failed = False
+            for node, pipeline in by_node.items():
+                answer = answers[node]
+                for index, action in enumerate(pipeline):
+                    outcome[action] = answer if isinstance(answer, ConnectionLost) else answer[index]
+                    failed = failed or isinstance(outcome[action], (ConnectionLost, ReplyError))
+            if failed:
+                break
+        return outcome
+
+    def same_ids(self, expected: Mapping[str, str]) -> list[str]:
+        """R8: names of the targets that are not, at this moment, the node ID they were observed to be."""
+        answers = self._ask({name: [("CLUSTER", "MYID")] for name in expected})
+        return [
+            name
+            for name, node_id in expected.items()
+            if isinstance(answers[name], ConnectionLost) or t.cast(list[Reply], answers[name])[0] != node_id
+        ]
+
+    def _locate(self) -> None:
+        targets = self._source.targets()
+        known = {target.name: target for target in self._targets}
+        for target in targets:
+            before = known.get(target.name)
+            if before is not None and (before.uid, before.host) != (target.uid, target.host) and target.name in self._connections:
+                self._connections.pop(target.name).close()
+        self._targets = targets
+
+    def _connect(self) -> dict[str, Node]:
+        """Open what is not open; a Node with a problem for every target that cannot be reached."""
+        missing = [target for target in self._targets if target.name not in self._connections or self._connections[target.name].closed]
+        if len(missing) < 2:
+            opened = [self._open(target) for target in missing]
+        else:
+            with ThreadPoolExecutor(max_workers=min(AT_ONCE, len(missing))) as pool:
+                opened = list(pool.map(self._open, missing))
+        problems = {}
+        for target, result in zip(missing, opened, strict=True):
+            if isinstance(result, Connection):
+                self._connections[target.name] = result
+            else:
+                problems[target.name] = result
+        return problems
+
+    def _open(self, target: Target) -> Connection | Node:
+        if target.problem:
+            return Node(target, problem=target.problem, kind="absent")
+        try:
+            connection = Connection(self._source.dial(target), self._clock)
+        except (OSError, ApiError) as error:
+            return Node(target, problem=f"cannot connect: {error}", kind="absent")
+        if not self._password:
+            return connection
+        try:
+            refusal = authenticate(connection, self._password, self._clock.now() + CONNECT_WITHIN)
+        except ConnectionLost as error:
+            return Node(target, problem=str(error), kind="absent")
+        if refusal:
+            connection.close()
+            kind = "loading" if refusal.startswith("LOADING") else "auth"
+            return Node(target, problem=f"AUTH is answered {refusal}", kind=kind)
+        return connection
+
+    def _look_closer(self, nodes: list[Node]) -> list[Node]:
+        """Second questions, to the few nodes that need them: keys in open slots, and whether a replica that is cut off has the right password."""
+        questions: dict[str, list[Command]] = {}
+        for node in nodes:
+            if node.live and node.me.open_slots:
+                questions[node.name] = [("CLUSTER", "COUNTKEYSINSLOT", str(slot)) for slot, _direction, _other in node.me.open_slots]
+            elif node.live and not node.link_up:
+                questions[node.name] = list(MASTERAUTH)
+        if not questions:
+            return nodes
+        answers = self._ask(questions)
+        result = []
+        for node in nodes:
+            answer = answers.get(node.name)
+            if answer is None:
+                result.append(node)
+            elif node.me.open_slots:
+                counts = answer if not isinstance(answer, ConnectionLost) else []
+                keys = {entry[0]: count for entry, count in zip(node.me.open_slots, counts, strict=False) if isinstance(count, int)}
+                result.append(dataclasses.replace(node, open_keys=keys))
+            else:
+                result.append(dataclasses.replace(node, auth_agrees=auth_agrees(answer, self._password)))
+        return result
+
+    def _ask(self, commands: Mapping[str, Sequence[Command]]) -> dict[str, list[Reply] | ConnectionLost]:
+        return call_all(self._connections, commands, self._clock.now() + ANSWER_WITHIN)

@@ -1,0 +1,153 @@
+# Copyright: progressive.platform contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Asks every node what it is and what it believes, in one round trip, and makes an Observation of it (private: may change without notice).
+
+Only readers are sent: a second run on a healthy cluster consists of this alone (R7).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import typing as t
+from collections.abc import Mapping, Sequence
+
+from ansible_collections.progressive.platform.plugins.module_utils._redis import slots
+from ansible_collections.progressive.platform.plugins.module_utils._redis.model import Entry, Node, Target
+from ansible_collections.progressive.platform.plugins.module_utils._redis.resp import Command, ConnectionLost, Reply, ReplyError
+
+READERS: tuple[Command, ...] = (
+    ("INFO",),
+    ("CLUSTER", "MYID"),
+    ("CLUSTER", "INFO"),
+    ("CLUSTER", "NODES"),
+    ("FUNCTION", "LIST"),
+    ("CONFIG", "GET", "cluster-node-timeout"),
+    ("CONFIG", "GET", "repl-diskless-sync-delay"),
+)
+MASTERAUTH: tuple[Command, ...] = (("CONFIG", "GET", "masterauth"),)
+"""Asked only of a replica whose link is down (S7), and only compared: the value goes nowhere."""
+
+DATABASE = re.compile(r"keys=(\d+)")
+
+
+def parse_info(text: str) -> dict[str, str]:
+    """``key:value`` lines of INFO and CLUSTER INFO; headings and empty lines are skipped."""
+    pairs = (line.partition(":") for line in text.splitlines() if ":" in line and not line.startswith("#"))
+    return {key: value.strip() for key, _colon, value in pairs}
+
+
+def parse_nodes(text: str) -> dict[str, Entry]:
+    """CLUSTER NODES by ID; IDs still in handshake are random names and are left out, ``myself`` stays in the flags.
+
+    A line is ``id ip:port@cport[,hostname[,aux=value]] flags master ping pong epoch link [slot ...]``; an open slot reads ``[7->-id]`` (migrating) or
+    ``[7-<-id]`` (importing).
+    """
+    entries = {}
+    for line in text.splitlines():
+        fields = line.split(" ")
+        if len(fields) < 8:
+            continue
+        flags = frozenset(fields[2].split(","))
+        if "handshake" in flags:
+            continue
+        host, port, bus_port = parse_address(fields[1])
+        owned = []
+        open_slots = []
+        for item in fields[8:]:
+            if item.startswith("["):
+                number, arrow, other = item[1:-1].replace("->-", " migrating ").replace("-<-", " importing ").split(" ")
+                open_slots.append((int(number), arrow, other))
+            elif item:
+                first, _dash, last = item.partition("-")
+                owned.append((int(first), int(last or first)))
+        entries[fields[0]] = Entry(
+            id=fields[0],
+            host=host,
+            port=port,
+            bus_port=bus_port,
+            flags=flags,
+            master="" if fields[3] == "-" else fields[3],
+            epoch=int(fields[6]),
+            connected=fields[7] == "connected",
+            slots=slots.mask(owned),
+            open_slots=tuple(open_slots),
+        )
+    return entries
+
+
+def parse_address(text: str) -> tuple[str, int, int]:
+    """(host, port, bus port) of ``ip:port@cport,hostname``; IPv6 comes with or without brackets, an unknown host is empty."""
+    address, _comma, _names = text.partition(",")
+    endpoint, _at, bus = address.partition("@")
+    host, _colon, port = endpoint.rpartition(":")
+    number = int(port or 0)
+    return host.strip("[]"), number, int(bus) if bus else number + 10000
+
+
+def node_of(target: Target, replies: Sequence[Reply] | ConnectionLost) -> Node:
+    """What the replies to READERS say of a target; a node that did not answer, is loading or refuses is a Node with a problem."""
+    if isinstance(replies, ConnectionLost):
+        return Node(target, problem=str(replies), kind="absent")
+    info_text = replies[0]
+    if isinstance(info_text, ReplyError):
+        kind = "auth" if info_text.code in {"NOAUTH", "WRONGPASS", "NOPERM"} else "foreign"
+        return Node(target, problem=f"INFO is answered {info_text!s}", kind=kind)
+    info = parse_info(str(info_text))
+    node = _from_info(target, info)
+    if info.get("loading", "0") != "0" or info.get("async_loading", "0") != "0":
+        return dataclasses.replace(
+            node, problem="it is loading its data set", kind="loading", loading_eta=_int(info.get("loading_eta_seconds"))
+        )
+    if info.get("cluster_enabled") != "1":
+        return dataclasses.replace(node, problem="cluster-enabled is not yes in its configuration", kind="foreign")
+    failure = next((reply for reply in replies[1:4] if isinstance(reply, ReplyError)), None)
+    if failure is not None:
+        kinds = {"LOADING": "loading", "NOPERM": "auth", "NOAUTH": "auth"}
+        return dataclasses.replace(node, problem=f"CLUSTER is answered {failure!s}", kind=kinds.get(failure.code, "foreign"))
+    cluster = parse_info(str(replies[2]))
+    return dataclasses.replace(
+        node,
+        id=str(replies[1]),
+        cluster_ok=cluster.get("cluster_state") == "ok",
+        current_epoch=_int(cluster.get("cluster_current_epoch")),
+        entries=parse_nodes(str(replies[3])),
+        functions=len(replies[4]) if isinstance(replies[4], list) else 0,
+        node_timeout_ms=_setting(replies[5], 0),
+        sync_delay_s=_setting(replies[6], -1),
+    )
+
+
+def auth_agrees(replies: Sequence[Reply] | ConnectionLost, password: str) -> bool | None:
+    """Whether the replica's masterauth is the password its peers take; None when it does not say."""
+    if isinstance(replies, ConnectionLost):
+        return None
+    reply = replies[0]
+    return reply[1] == password if isinstance(reply, list) and len(reply) == 2 else None
+
+
+def _from_info(target: Target, info: Mapping[str, str]) -> Node:
+    keys = sum(int(match.group(1)) for name, value in info.items() if re.fullmatch(r"db\d+", name) and (match := DATABASE.match(value)))
+    return Node(
+        target,
+        version=info.get("valkey_version") or info.get("redis_version", ""),
+        keys=keys,
+        link_up=info.get("role") != "slave" or info.get("master_link_status") == "up",
+        syncing=info.get("master_sync_in_progress", "0") != "0",
+        offset=_int(info.get("slave_repl_offset") if info.get("role") == "slave" else info.get("master_repl_offset")),
+        used_memory=_int(info.get("used_memory")),
+        maxmemory=_int(info.get("maxmemory")),
+    )
+
+
+def _setting(reply: t.Any, default: int) -> int:
+    return _int(reply[1], default) if isinstance(reply, list) and len(reply) == 2 else default
+
+
+def _int(value: t.Any, default: int = 0) -> int:
+    try:
+        return int(value)
+    except (TypeError, ValueError):
+        return default

@@ -1,0 +1,134 @@
+# Copyright: progressive.platform contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What a person and the health report read: nodes, slots, placement, the plan, and the topology as YAML (private: may change without notice)."""
+
+from __future__ import annotations
+
+import typing as t
+from collections.abc import Iterable, Sequence
+
+from ansible_collections.progressive.platform.plugins.module_utils._redis import slots
+from ansible_collections.progressive.platform.plugins.module_utils._redis.model import Act, Action, Decision, Node, Observation
+from ansible_collections.progressive.platform.plugins.module_utils._redis.plan import Picture, settled
+
+
+def node_rows(observation: Observation) -> list[dict[str, t.Any]]:
+    """One row a target, in ordinal order. ``lag`` is in bytes behind the master, memory in bytes; what a silent node cannot say is None or empty."""
+    live = {node.id: node for node in observation.live}
+    return [_row(node, live) for node in observation.nodes]
+
+
+def _row(node: Node, live: dict[str, Node]) -> dict[str, t.Any]:
+    target = node.target
+    where = {"name": target.name, "address": f"{target.host}:{target.port}", "node": target.node, "zone": target.zone}
+    if not node.live:
+        silent: dict[str, t.Any] = {"id": "", "role": "", "master": "", "slots": [], "lag": None, "link": "", "cluster_state": "", "epoch": None}
+        return {**where, **silent, "keys": None, "memory": {}, "version": node.version, "error": node.problem}
+    master = live.get(node.master)
+    return {
+        **where,
+        "id": node.id,
+        "role": "replica" if node.master else "master",
+        "master": node.master,
+        "slots": [slots.text(1 << first) if first == last else f"{first}-{last}" for first, last in slots.ranges(node.slots)],
+        "lag": max(master.offset - node.offset, 0) if master else None,
+        "link": ("up" if node.link_up else "down") if node.master else "",
+        "cluster_state": "ok" if node.cluster_ok else "fail",
+        "epoch": node.me.epoch,
+        "keys": node.keys,
+        "memory": {"used": node.used_memory, "max": node.maxmemory},
+        "version": node.version,
+        "error": "",
+    }
+
+
+def slot_summary(picture: Picture) -> dict[str, t.Any]:
+    """``covered`` counts slots whose owner answers and says ok itself."""
+    covered = sum(slots.size(node.slots) for node in picture.owners if node.cluster_ok)
+    return {
+        "assigned": slots.size(picture.owned),
+        "covered": covered,
+        "total": slots.COUNT,
+        "uncovered": slots.text(slots.ALL & ~picture.owned),
+    }
+
+
+def views_agree(picture: Picture) -> bool:
+    """Every target answers and sees the same owners as the owners themselves."""
+    return bool(picture.live) and len(picture.live) == len(picture.observation.nodes) and settled(picture) is None
+
+
+def available(picture: Picture) -> bool:
+    """All slots have a live owner, and every owner says ok."""
+    return picture.owned == slots.ALL and all(node.cluster_ok for node in picture.owners)
+
+
+def placement(picture: Picture) -> dict[str, t.Any]:
+    """Score and violations, with the nodes' names in place of their IDs."""
+    violations = []
+    for text in picture.placement.violations:
+        for node in picture.live:
+            text = text.replace(node.id, node.name)
+        violations.append(text)
+    return {"score": picture.placement.score, "violations": violations}
+
+
+def finding_rows(decisions: Iterable[Decision]) -> list[dict[str, str]]:
+    return [{"state": decision.state, "kind": type(decision).__name__.lower(), "message": decision.reason} for decision in decisions]
+
+
+def plan_rows(decisions: Iterable[Decision]) -> list[dict[str, t.Any]]:
+    """Steps with their commands; the two commands a slot of an S26 are folded into one row a node pair."""
+    return [
+        {
+            "state": step.state,
+            "action": step.kind if isinstance(step, Act) else "wait",
+            "reason": step.reason,
+            "commands": _commands(step.actions) if isinstance(step, Act) else [],
+        }
+        for step in decisions
+    ]
+
+
+def _commands(actions: Sequence[Action]) -> list[dict[str, str]]:
+    rows = []
+    folded: dict[tuple[str, str, str], int] = {}
+    for action in actions:
+        if action.command[:2] == ("CLUSTER", "SETSLOT"):
+            key = (action.node, " ".join(action.command[3:]), action.reason.replace(f"slot {action.command[2]}", "slots"))
+            folded[key] = folded.get(key, 0) | 1 << int(action.command[2])
+        else:
+            rows.append({"node": action.node, "command": " ".join(action.command), "reason": action.reason})
+    rows += [
+        {"node": node, "command": f"CLUSTER SETSLOT {slots.text(chosen)} {rest}", "reason": reason}
+        for (node, rest, reason), chosen in folded.items()
+    ]
+    return rows
+
+
+def topology(observation: Observation) -> str:
+    """The slot map and roles as YAML, one block a node: what --diff compares."""
+    names = {node.id: node.name for node in observation.live}
+    lines = ["nodes:"]
+    for node in observation.nodes:
+        lines.append(f"  {_quoted(node.name)}:")
+        if not node.live:
+            lines.append(f"    problem: {_quoted(node.problem)}")
+            continue
+        lines.append(f"    role: {'replica' if node.master else 'master'}")
+        if node.master:
+            lines.append(f"    master: {_quoted(names.get(node.master, node.master))}")
+        else:
+            lines.append(f"    slots: {_quoted(slots.text(node.slots))}")
+        others = sorted(names.get(entry, entry) for entry in node.entries if entry != node.id)
+        lines.append(f"    knows: [{', '.join(_quoted(other) for other in others)}]")
+        if node.node_timeout_ms:
+            lines.append(f"    cluster-node-timeout: {node.node_timeout_ms}")
+    return "\n".join(lines) + "\n"
+
+
+def _quoted(text: str) -> str:
+    """A YAML single-quoted scalar."""
+    return "'" + text.replace("'", "''").replace("\n", " ") + "'"

@@ -1,0 +1,135 @@
+# Copyright: progressive.platform contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What the servers would make of the actions: pure, so that check mode can print the whole plan (private: may change without notice)."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+
+from ansible_collections.progressive.platform.plugins.module_utils._redis import slots
+from ansible_collections.progressive.platform.plugins.module_utils._redis.model import (
+    Act,
+    Action,
+    Decision,
+    Desired,
+    Entry,
+    Node,
+    Observation,
+    Wait,
+)
+from ansible_collections.progressive.platform.plugins.module_utils._redis.plan import Picture, decide
+
+STEPS_AT_MOST = 40
+
+
+def foresee(observation: Observation, desired: Desired, ages: Mapping[str, float]) -> tuple[list[Decision], Observation]:
+    """Every decision from here to the end, and what the nodes would then say.
+
+    Waits that gossip or a synchronisation ends are taken as ended. The list ends with Done, a Refuse, or a Wait nobody can foresee the end of (a node that
+    does not answer, an election).
+    """
+    decisions: list[Decision] = []
+    for _step in range(STEPS_AT_MOST):
+        decision = decide(Picture(observation, desired, ages))
+        decisions.append(decision)
+        if isinstance(decision, Act):
+            observation = after(observation, decision.actions)
+        elif isinstance(decision, Wait) and decision.key in {"moved", "links", "agreement", "epochs", "links down", "syncing", "verdict"}:
+            observation = rested(observation)
+        else:
+            break
+        ages = {}
+        if len(decisions) > 1 and decisions[-1] == decisions[-2]:
+            break
+    return decisions, observation
+
+
+def after(observation: Observation, actions: Iterable[Action]) -> Observation:
+    """The observation once the actions have been carried out and every node has heard of it."""
+    nodes = {node.name: node for node in observation.nodes}
+    for action in sorted(actions, key=lambda action: action.order):
+        nodes[action.node] = _changed(nodes, nodes[action.node], action.command)
+    return rested(dataclasses.replace(observation, nodes=tuple(nodes[node.name] for node in observation.nodes)))
+
+
+def rested(observation: Observation) -> Observation:
+    """Gossip has told everybody who can hear it: addresses, roles, owners; links are up, and covered clusters say ok."""
+    live = {node.id: node for node in observation.live}
+    mutual = {node.id: {other for other in live if node.knows(other) or live[other].knows(node.id)} for node in observation.live}
+    own: dict[str, Entry] = {}
+    claimed = 0
+    for node in sorted(observation.live, key=lambda node: -node.me.epoch):
+        entry = dataclasses.replace(node.me, host=node.target.host, port=node.target.port, connected=True, slots=node.me.slots & ~claimed)
+        claimed |= entry.slots
+        own[node.id] = entry
+    result = []
+    for node in observation.nodes:
+        if not node.live:
+            result.append(node)
+            continue
+        entries = {entry.id: entry for entry in node.entries.values() if entry.id not in live}
+        for other in mutual[node.id]:
+            entries[other] = (
+                own[other] if other == node.id else dataclasses.replace(own[other], flags=own[other].flags - {"myself"}, open_slots=())
+            )
+        covered = slots.ALL
+        for entry in entries.values():
+            covered &= ~entry.slots
+        result.append(dataclasses.replace(node, entries=entries, link_up=True, syncing=False, cluster_ok=not covered))
+    return dataclasses.replace(observation, nodes=tuple(result))
+
+
+def _changed(nodes: Mapping[str, Node], node: Node, command: tuple[str, ...]) -> Node:
+    me = node.me
+    match command:
+        case ("CONFIG", "SET", "cluster-node-timeout", value):
+            return dataclasses.replace(node, node_timeout_ms=int(value))
+        case ("CONFIG", "SET", "repl-diskless-sync-delay", value):
+            return dataclasses.replace(node, sync_delay_s=int(value))
+        case ("CLUSTER", "SET-CONFIG-EPOCH", value):
+            return _with_me(dataclasses.replace(node, current_epoch=int(value)), dataclasses.replace(me, epoch=int(value)))
+        case ("CLUSTER", "BUMPEPOCH"):
+            epoch = max(other.current_epoch for other in nodes.values()) + 1
+            return _with_me(dataclasses.replace(node, current_epoch=epoch), dataclasses.replace(me, epoch=epoch))
+        case ("CLUSTER", "MEET", host, port, *_bus):
+            met = next(other for other in nodes.values() if (other.target.host, str(other.target.port)) == (host, port))
+            return dataclasses.replace(node, entries={**node.entries, met.id: met.me})
+        case ("CLUSTER", "ADDSLOTSRANGE", *bounds):
+            pairs = zip(map(int, bounds[::2]), map(int, bounds[1::2]), strict=True)
+            return _with_me(node, dataclasses.replace(me, slots=me.slots | slots.mask(pairs)))
+        case ("CLUSTER", "ADDSLOTS", *numbers):
+            return _with_me(node, dataclasses.replace(me, slots=me.slots | slots.mask((int(slot), int(slot)) for slot in numbers)))
+        case ("CLUSTER", "REPLICATE", master):
+            return _with_me(node, dataclasses.replace(me, master=master, flags=(me.flags - {"master"}) | {"slave"}))
+        case ("CLUSTER", "FORGET", other_id):
+            return dataclasses.replace(node, entries={key: entry for key, entry in node.entries.items() if key != other_id})
+        case ("CLUSTER", "FAILOVER", *_how):
+            taken = node.entries[me.master].slots
+            return _with_me(
+                node,
+                dataclasses.replace(me, master="", slots=taken, epoch=node.current_epoch + 1, flags=(me.flags - {"slave"}) | {"master"}),
+            )
+        case ("CLUSTER", "SETSLOT", slot, verb, *other):
+            return _with_open_slot(node, int(slot), verb, *other)
+    raise ValueError(f"no model of {command}")
+
+
+def _with_open_slot(node: Node, slot: int, verb: str, other: str = "") -> Node:
+    me = node.me
+    rest = tuple(entry for entry in me.open_slots if entry[0] != slot)
+    if verb in {"IMPORTING", "MIGRATING"}:
+        opened = dataclasses.replace(me, open_slots=(*rest, (slot, verb.lower(), other)))
+        return _with_me(dataclasses.replace(node, open_keys={**node.open_keys, slot: 0}), opened)
+    owned = me.slots
+    epoch = me.epoch
+    if verb == "NODE":
+        owned = owned | 1 << slot if other == node.id else owned & ~(1 << slot)
+        epoch = max(node.current_epoch, epoch) + 1 if other == node.id else epoch
+    return _with_me(node, dataclasses.replace(me, open_slots=rest, slots=owned, epoch=epoch))
+
+
+def _with_me(node: Node, me: Entry) -> Node:
+    return dataclasses.replace(node, entries={**node.entries, node.id: me})

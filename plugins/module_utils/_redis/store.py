@@ -1,0 +1,209 @@
+# Copyright: progressive.platform contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What a run leaves outside the cluster: a lock (R5) and the marker of a formed cluster (R3) (private: may change without notice).
+
+For pods both are objects in the pods' namespace: Lease ``<name>-converge`` and ConfigMap ``<name>-marker``, so they hold for every controller. For plain
+addresses they are files under ``${XDG_STATE_HOME:-~/.local/state}/progressive-platform/redis`` of the host the module runs on: they hold for that host only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import fcntl
+import hashlib
+import json
+import os
+import socket
+import typing as t
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from ansible_collections.progressive.platform.plugins.module_utils._kube.client import ApiError, Client, quote
+from ansible_collections.progressive.platform.plugins.module_utils._redis.model import Marker
+from ansible_collections.progressive.platform.plugins.module_utils._run import Clock, PlatformError
+
+LEASE_SECONDS = 15
+"""A holder that has not renewed for this long is dead, and a killed run's successor waits as long."""
+POLL = 0.25
+
+
+class Store(t.Protocol):
+    def read(self) -> Marker | None: ...
+
+    def write(self, marker: Marker) -> None: ...
+
+    def lock(self, timeout: float) -> contextlib.AbstractContextManager[None]: ...
+
+    def renew(self) -> None: ...
+
+
+def to_json(marker: Marker) -> str:
+    fields = {"state": marker.state, "ids": marker.ids, "uids": marker.uids, "volumes": marker.volumes, "settings": marker.settings}
+    return json.dumps({key: value for key, value in fields.items() if value}, sort_keys=True, indent=1)
+
+
+def from_json(text: str, origin: str) -> Marker:
+    try:
+        fields = json.loads(text)
+        volumes = {name: tuple(uids) for name, uids in fields.get("volumes", {}).items()}
+        return Marker(fields["state"], fields["ids"], fields.get("uids", {}), volumes, fields.get("settings", {}))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise PlatformError(
+            f"The marker {origin} cannot be read ({error}). It says which cluster was formed here; repair it, or remove it if none was."
+        ) from error
+
+
+class Files:
+    """Marker and lock of the nodes at these addresses."""
+
+    def __init__(self, addresses: Sequence[str], clock: Clock) -> None:
+        state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
+        key = hashlib.sha256("\n".join(sorted(addresses)).encode()).hexdigest()[:16]
+        self._marker = state / "progressive-platform" / "redis" / f"{key}.json"
+        self._clock = clock
+
+    def read(self) -> Marker | None:
+        try:
+            return from_json(self._marker.read_text(encoding="utf-8"), str(self._marker))
+        except FileNotFoundError:
+            return None
+
+    def write(self, marker: Marker) -> None:
+        """Replace the file in one step, so that a kill leaves the old or the new one."""
+        self._marker.parent.mkdir(parents=True, exist_ok=True)
+        part = self._marker.with_suffix(".part")
+        part.write_text(to_json(marker), encoding="utf-8")
+        part.replace(self._marker)
+
+    @contextlib.contextmanager
+    def lock(self, timeout: float) -> Iterator[None]:
+        """An advisory lock: the kernel drops it with the process."""
+        self._marker.parent.mkdir(parents=True, exist_ok=True)
+        path = self._marker.with_suffix(".lock")
+        deadline = self._clock.now() + timeout
+        with path.open("w") as file:
+            while True:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if self._clock.now() >= deadline:
+                        raise PlatformError(
+                            f"Another run converges these nodes: {path} is still locked after {timeout:.0f} s. See who: fuser {path}"
+                        ) from None
+                    self._clock.sleep(POLL)
+            yield
+
+    def renew(self) -> None:
+        """The kernel holds the lock."""
+
+
+class Objects:
+    """Marker and lock of the cluster ``name`` in a namespace."""
+
+    def __init__(self, client: Client, namespace: str, name: str, clock: Clock) -> None:
+        self._client = client
+        self._clock = clock
+        self._namespace = namespace
+        self._marker = f"{name}-marker"
+        self._lease = f"{name}-converge"
+        self._labels = {
+            "app.kubernetes.io/part-of": "progressive-platform",
+            "app.kubernetes.io/managed-by": "progressive.platform",
+            "app.kubernetes.io/name": name,
+        }
+        self._holder = f"{socket.gethostname()}/{os.getpid()}/{os.urandom(4).hex()}"
+        self._held: dict[str, t.Any] | None = None
+        self._renewed = 0.0
+
+    def read(self) -> Marker | None:
+        found = self._get("api", "v1", "configmaps", self._marker)
+        return from_json(found["data"]["marker"], f"ConfigMap {self._namespace}/{self._marker}") if found else None
+
+    def write(self, marker: Marker) -> None:
+        body = {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": self._marker, "namespace": self._namespace, "labels": self._labels},
+            "data": {"marker": to_json(marker)},
+        }
+        path = quote("api", "v1", "namespaces", self._namespace, "configmaps")
+        try:
+            self._client.request("PUT", f"{path}/{self._marker}", body)
+        except ApiError as error:
+            if error.status != 404:
+                raise
+            self._client.request("POST", path, body)
+
+    @contextlib.contextmanager
+    def lock(self, timeout: float) -> Iterator[None]:
+        """Take the Lease. Expiry is measured here, by how long its renewTime stands still, so that no two clocks are compared."""
+        deadline = self._clock.now() + timeout
+        seen, since = "", self._clock.now()
+        while not self._take(seen, since):
+            current = self._get("apis", "coordination.k8s.io/v1", "leases", self._lease) or {}
+            spec = current.get("spec", {})
+            stamp = f"{spec.get('holderIdentity')} {spec.get('renewTime')}"
+            if stamp != seen:
+                seen, since = stamp, self._clock.now()
+            if self._clock.now() >= deadline:
+                raise PlatformError(
+                    f"Another run converges this cluster: Lease {self._namespace}/{self._lease} is held by {spec.get('holderIdentity')}. "
+                    f"Wait for it; see kubectl -n {self._namespace} get lease {self._lease} -o yaml"
+                )
+            self._clock.sleep(POLL)
+        try:
+            yield
+        finally:
+            with contextlib.suppress(ApiError):
+                self._put("")
+
+    def renew(self) -> None:
+        if self._clock.now() - self._renewed > LEASE_SECONDS / 3:
+            self._put(self._holder)
+
+    def _take(self, seen: str, since: float) -> bool:
+        """Create the Lease, or take one that nobody holds or whose holder's stamp ``seen`` has stood still for a whole duration."""
+        current = self._get("apis", "coordination.k8s.io/v1", "leases", self._lease)
+        try:
+            if current is None:
+                path = quote("apis", "coordination.k8s.io", "v1", "namespaces", self._namespace, "leases")
+                self._held = self._client.request("POST", path, self._lease_body({}))[2]
+                self._renewed = self._clock.now()
+                return True
+            spec = current.get("spec", {})
+            stamp = f"{spec.get('holderIdentity')} {spec.get('renewTime')}"
+            expired = stamp == seen and self._clock.now() - since > spec.get("leaseDurationSeconds", LEASE_SECONDS)
+            if spec.get("holderIdentity") and not expired:
+                return False
+            self._held = current
+            self._put(self._holder)
+            return True
+        except ApiError as error:
+            if error.status == 409:
+                return False
+            raise
+
+    def _put(self, holder: str) -> None:
+        if self._held is None:
+            return
+        body = self._lease_body(self._held["metadata"], holder)
+        path = quote("apis", "coordination.k8s.io", "v1", "namespaces", self._namespace, "leases", self._lease)
+        self._held = self._client.request("PUT", path, body)[2]
+        self._renewed = self._clock.now()
+
+    def _lease_body(self, metadata: dict[str, t.Any], holder: str | None = None) -> dict[str, t.Any]:
+        now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        return {
+            "apiVersion": "coordination.k8s.io/v1",
+            "kind": "Lease",
+            "metadata": {"name": self._lease, "namespace": self._namespace, "labels": self._labels, **metadata},
+            "spec": {"holderIdentity": self._holder if holder is None else holder, "leaseDurationSeconds": LEASE_SECONDS, "renewTime": now},
+        }
+
+    def _get(self, root: str, version: str, plural: str, name: str) -> dict[str, t.Any] | None:
+        path = f"/{root}/{version}{quote('namespaces', self._namespace, plural, name)}"
+        return self._client.find(path)

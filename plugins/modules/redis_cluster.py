@@ -1,0 +1,153 @@
+#!/usr/bin/python
+# Copyright: progressive.platform contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: redis_cluster
+short_description: Form a Redis or Valkey cluster, and heal it
+version_added: 0.1.0
+description:
+  - Asks every node what it is and what it believes of the others, plans, does one class of action, and asks again, until the
+    cluster is healthy and as wanted, or until a state is found that must not be touched.
+  - Masters and replicas are placed so that no host and no zone takes a whole shard or the majority of the masters.
+  - Never empties a node, never resets one that holds keys, never joins two clusters, and never gives away a slot that had an owner.
+    A refusal names the nodes, their IDs, the slots and the next command.
+  - A cluster that is still empty forms with C(cluster-node-timeout 500) and C(repl-diskless-sync-delay 0) and gets its own settings
+    back in the end; a run that was killed in between is noticed by the next one, which restores them.
+  - A second run sends readers only.
+  - What each state looks like, and what is done or refused, is in C(docs/redis_cluster.md).
+author:
+  - The progressive.platform founders (@progressive-platform)
+extends_documentation_fragment:
+  - progressive.platform.attributes
+  - progressive.platform.kubernetes
+  - progressive.platform.redis_nodes
+attributes:
+  action_group:
+    support: full
+  check_mode:
+    support: full
+    details: Returns the whole plan, foreseen to its end. Waits for something that does not depend on the plan end it early.
+  diff_mode:
+    support: full
+    details: Roles, slots and knowledge of every node before and after, as YAML.
+  idempotent:
+    support: full
+options:
+  masters:
+    description: Number of masters, at least 3.
+    type: int
+    default: 3
+  replicas_per_master:
+    description: Replicas each master has at least. Nodes beyond O(masters) times (1 + this) become further replicas.
+    type: int
+    default: 1
+  rebalance_topology:
+    description: Whether replicas change their master when that separates the copies of a shard that share a host or a zone.
+    type: bool
+    default: false
+  allow_data_loss:
+    description:
+      - What may be given up, by name. A refusal says which name it wants.
+      - The fingerprint of a former cluster, to form a new one on its now empty nodes; the ID of a failed master, to promote a
+        replica that the cluster itself does not elect because its data is old.
+    type: list
+    elements: str
+    default: []
+  node_timeout:
+    description:
+      - C(cluster-node-timeout) in milliseconds that every node ought to have at run time.
+      - Without it each node keeps what its configuration says.
+    type: int
+  load_timeout:
+    description: Longest time, in seconds, for a node to load its data set or to copy its master's; it is not part of O(timeout).
+    type: float
+    default: 300.0
+  timeout:
+    description: Longest time for everything else, in seconds.
+    type: float
+    default: 120.0
+notes:
+  - With O(addresses) the lock and the marker of the cluster are files under C(progressive-platform/redis) in E(XDG_STATE_HOME)
+    (C(~/.local/state)) of the host the module runs on. They keep runs of that host apart, and remember what that host has formed.
+  - With O(pods) the kubeconfig needs get and list on pods, create on pods/portforward, and get, create and update on configmaps and
+    leases in the namespace; get on secrets for O(password_secret); list on nodes and persistentvolumeclaims to know zones and volumes.
+seealso:
+  - module: progressive.platform.redis_cluster_info
+"""
+
+EXAMPLES = r"""
+- name: Form the cluster, or heal it
+  progressive.platform.redis_cluster:
+    pods:
+      namespace: progressive-cache
+      selector: app.kubernetes.io/name=redis-cluster
+    password_secret:
+      name: redis-cluster-auth
+    masters: 3
+    replicas_per_master: 1
+
+- name: Six servers without Kubernetes, in three zones
+  progressive.platform.redis_cluster:
+    addresses:
+      - 192.0.2.11:6379
+      - 192.0.2.12:6379
+      - 192.0.2.13:6379
+      - 192.0.2.14:6379
+      - 192.0.2.15:6379
+      - 192.0.2.16:6379
+    zones: {192.0.2.11: a, 192.0.2.12: b, 192.0.2.13: c, 192.0.2.14: a, 192.0.2.15: b, 192.0.2.16: c}
+    password: "{{ vault_redis_password }}"
+"""
+
+RETURN = r"""
+state:
+  description: V(S4), healthy and as wanted; in check mode the state found; of a failed task the state that stopped it.
+  type: str
+  returned: always
+  sample: S4
+found:
+  description: What was found before the first change, one item a state (C(state), C(kind), C(message)).
+  type: list
+  elements: dict
+  returned: success
+findings:
+  description: What was found when the task gave up, in the form of RV(found).
+  type: list
+  elements: dict
+  returned: failure
+plan:
+  description: Steps taken, or in check mode to be taken, in order (C(state), C(action), C(reason), C(commands) with C(node), C(command), C(reason)).
+  type: list
+  elements: dict
+  returned: always
+nodes:
+  description: One item a node, as M(progressive.platform.redis_cluster_info) returns it.
+  type: list
+  elements: dict
+  returned: always
+slots:
+  description: Numbers of slots C(assigned), C(covered) by an owner that says ok, C(total), and the C(uncovered) ones.
+  type: dict
+  returned: success
+  sample: {assigned: 16384, covered: 16384, total: 16384, uncovered: none}
+placement:
+  description: C(score) of the placement, 0 being faultless, and its C(violations).
+  type: dict
+  returned: success
+  sample: {score: 0, violations: []}
+"""
+
+from ansible_collections.progressive.platform.plugins.module_utils._redis.converge import ARGUMENTS, CONSTRAINTS, run
+from ansible_collections.progressive.platform.plugins.module_utils._run import run_module
+
+
+def main() -> None:
+    run_module(ARGUMENTS, run, **CONSTRAINTS)
+
+
+if __name__ == "__main__":
+    main()

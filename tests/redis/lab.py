@@ -1,0 +1,205 @@
+# Copyright: progressive.platform contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Real redis-server processes on loopback, for tests and benchmarks: made to be put into any state, and always stopped."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+import typing as t
+from pathlib import Path
+
+from ansible_collections.progressive.platform.plugins.module_utils._redis.converge import ARGUMENTS, INFO_ARGUMENTS, run, run_info
+from ansible_collections.progressive.platform.plugins.module_utils._redis.observe import parse_info, parse_nodes
+from ansible_collections.progressive.platform.plugins.module_utils._redis.resp import Connection, ConnectionLost, Reply
+from ansible_collections.progressive.platform.plugins.module_utils._run import Clock, Context, Result
+
+WRITERS = ("meet", "addslots", "addslotsrange", "delslots", "setslot", "replicate", "forget", "reset", "failover", "bumpepoch", "set-config-epoch")
+NODE_TIMEOUT = 2000
+
+
+class Server:
+    """One redis-server in cluster mode with a directory of its own."""
+
+    def __init__(self, directory: Path, host: str = "127.0.0.1", **options: str) -> None:
+        self.host = host
+        self.port = free_port(host)
+        self.directory = directory
+        self.options = options
+        self.password = ""
+        self.process: subprocess.Popen[bytes] | None = None
+        directory.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def name(self) -> str:
+        return f"{self.host}:{self.port}"
+
+    def launch(self, **options: str) -> None:
+        settings = {
+            "bind": self.host,
+            "port": str(self.port),
+            "cluster-enabled": "yes",
+            "cluster-node-timeout": str(NODE_TIMEOUT),
+            "cluster-allow-replica-migration": "no",
+            "appendonly": "no",
+            "save": "",
+            "dir": str(self.directory),
+            "logfile": "redis.log",
+            "enable-debug-command": "yes",
+            **self.options,
+            **options,
+        }
+        arguments = [part for key, value in settings.items() for part in (f"--{key}", value)]
+        self.process = subprocess.Popen(["redis-server", *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def ready(self, timeout: float = 20.0) -> None:
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline:
+            try:
+                if self("PING") is not None:
+                    return
+            except (OSError, ConnectionLost):
+                time.sleep(0.02)
+        raise AssertionError(f"{self.name} did not start: {(self.directory / 'redis.log').read_text()[-500:]}")
+
+    def start(self, **options: str) -> None:
+        self.launch(**options)
+        self.ready()
+
+    def kill(self, how: signal.Signals = signal.SIGKILL) -> None:
+        if self.process is not None:
+            self.process.send_signal(how)
+            self.process.wait(20)
+            self.process = None
+
+    def pause(self) -> None:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGCONT)
+
+    def renumber(self) -> None:
+        """Another port for the next start: what a new pod IP is to a real cluster."""
+        self.port = free_port(self.host)
+
+    def wipe(self) -> None:
+        shutil.rmtree(self.directory)
+        self.directory.mkdir()
+
+    def __call__(self, *command: object) -> t.Any:
+        return self.pipeline([tuple(str(part) for part in command)])[0]
+
+    def pipeline(self, commands: list[tuple[str, ...]]) -> list[Reply]:
+        connection = Connection(socket.create_connection((self.host, self.port), timeout=5), Clock())
+        try:
+            deadline = time.monotonic() + 10
+            if self.password:
+                connection.call([("AUTH", self.password)], deadline)
+            return connection.call(commands, deadline)
+        finally:
+            connection.close()
+
+    def id(self) -> str:
+        return str(self("CLUSTER", "MYID"))
+
+    def writes(self) -> dict[str, int]:
+        """Calls of every command that changes a cluster or a server, since the last CONFIG RESETSTAT."""
+        stats = parse_info(str(self("INFO", "commandstats")))
+        counts = {name.removeprefix("cmdstat_"): int(value.split("calls=")[1].split(",")[0]) for name, value in stats.items()}
+        names = {f"cluster|{verb}" for verb in WRITERS} | {"config|set", "config|rewrite", "flushall", "set", "del", "migrate", "function|load"}
+        return {name: count for name, count in counts.items() if name in names}
+
+
+class Lab:
+    """Servers under one temporary directory. ``addresses`` is what the module is given."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.servers: list[Server] = []
+
+    def add(self, count: int, host: str = "127.0.0.1", **options: str) -> list[Server]:
+        new = [Server(self.directory / f"node-{len(self.servers) + index}", host, **options) for index in range(count)]
+        self.servers += new
+        for server in new:
+            server.launch()
+        for server in new:
+            server.ready()
+        return new
+
+    def stop(self) -> None:
+        for server in self.servers:
+            if server.process is not None:
+                server.resume()
+                server.kill()
+
+    def reset(self) -> None:
+        """Every running server empty and alone again, with the settings it was started with."""
+        for server in self.servers:
+            server("REPLICAOF", "NO", "ONE")
+            replies = server.pipeline([("FLUSHALL",), ("FUNCTION", "FLUSH"), ("CLUSTER", "RESET", "HARD"), ("FLUSHALL",), ("CLUSTER", "RESET", "HARD")])
+            assert replies[-1] == "OK", replies
+            server.pipeline([("CONFIG", "SET", "cluster-node-timeout", str(NODE_TIMEOUT)), ("CONFIG", "SET", "repl-diskless-sync-delay", "5")])
+
+    @property
+    def addresses(self) -> list[str]:
+        return [server.name for server in self.servers]
+
+    def converge(self, check: bool = False, diff: bool = False, **params: t.Any) -> Result:
+        return run(arguments(ARGUMENTS, {"addresses": self.addresses, "timeout": 40.0, **params}), Context(check=check, diff=diff))
+
+    def info(self, **params: t.Any) -> Result:
+        return run_info(arguments(INFO_ARGUMENTS, {"addresses": self.addresses, **params}), Context())
+
+    def settled(self) -> bool:
+        """The end point of a formation, asked from outside: every node says ok, all agree on 16384 slots, every replica's link is up."""
+        views = set()
+        for server in self.servers:
+            info, cluster, nodes = server.pipeline([("INFO", "replication"), ("CLUSTER", "INFO"), ("CLUSTER", "NODES")])
+            entries = parse_nodes(str(nodes))
+            views.add(tuple(sorted((entry.id, entry.slots) for entry in entries.values() if entry.slots)))
+            replication = parse_info(str(info))
+            if parse_info(str(cluster)).get("cluster_state") != "ok" or len(entries) < len(self.servers):
+                return False
+            if replication["role"] == "slave" and replication["master_link_status"] != "up":
+                return False
+        return len(views) == 1 and sum(slots.bit_count() for _id, slots in next(iter(views))) == 16384
+
+    def wait(self, condition: t.Callable[[], bool], timeout: float = 20.0) -> None:
+        deadline = time.monotonic() + timeout
+        while not condition():
+            assert time.monotonic() < deadline, "the lab did not reach the state to be tested in time"
+            time.sleep(0.02)
+
+
+def arguments(spec: dict[str, t.Any], given: dict[str, t.Any]) -> dict[str, t.Any]:
+    """The module's parameters: its defaults, then what is given."""
+    unknown = set(given) - set(spec)
+    assert not unknown, unknown
+    return {**{name: option.get("default") for name, option in spec.items()}, **given}
+
+
+def free_port(host: str) -> int:
+    """A port whose bus port (10000 higher) is free too; both stay under the range that the kernel gives to clients."""
+    for _attempt in range(200):
+        port = random.randrange(12000, 22000)
+        try:
+            with socket.socket() as first, socket.socket() as second:
+                first.bind((host, port))
+                second.bind((host, port + 10000))
+                return port
+        except OSError:
+            continue
+    raise AssertionError("no free pair of ports")
+
+
+def scratch() -> Path:
+    return Path(tempfile.mkdtemp(prefix="progressive-redis-"))
