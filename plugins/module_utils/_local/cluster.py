@@ -26,7 +26,7 @@ from ansible_collections.progressive.platform.plugins.module_utils._local import
     packages,
 )
 from ansible_collections.progressive.platform.plugins.module_utils._local.layout import Cluster, Daemon
-from ansible_collections.progressive.platform.plugins.module_utils._local.processes import Cgroups, Processes, Record
+from ansible_collections.progressive.platform.plugins.module_utils._local.processes import Cgroups, Processes, Record, started_at
 from ansible_collections.progressive.platform.plugins.module_utils._local.shell import tail
 from ansible_collections.progressive.platform.plugins.module_utils._local.steps import Observation, Step, execute, plan
 from ansible_collections.progressive.platform.plugins.module_utils._run import Context, PlatformError, Result
@@ -105,7 +105,7 @@ class LocalCluster:
         to_pack = frozenset(name for name in self.component_images if not self.archive(name).exists())
         with ThreadPoolExecutor(max_workers=4) as pool:
             network = pool.submit(nodes.has_network)
-            described = pool.submit(self.described_nodes, running)
+            described = pool.submit(self.described_nodes, records, running)
             imports = [(name, pool.submit(self.has_to_import, name, records, running, to_pack)) for name in self.nodes]
             return Observation(
                 packages=tuple(packages.missing(self.wanted_packages)),
@@ -126,7 +126,11 @@ class LocalCluster:
             return True
         return bool(self.store(name, records).missing(self.archives()))
 
-    def described_nodes(self, running: frozenset[str]) -> frozenset[str]:
+    def kubelet_start(self, name: str, records: Mapping[str, Record]) -> float:
+        record = records.get(f"kubelet-{name}")
+        return started_at(record.start) if record else 0.0
+
+    def described_nodes(self, records: Mapping[str, Record], running: frozenset[str]) -> frozenset[str]:
         """The nodes that are ready and carry their labels and taints."""
         if "kube-apiserver" not in running or not self.paths.kubeconfig.exists():
             return frozenset()
@@ -138,7 +142,8 @@ class LocalCluster:
         return frozenset(
             name
             for name, node in self.nodes.items()
-            if control_plane.is_ready(found.get(name)) and not control_plane.node_patch(node, found[name])
+            if control_plane.is_ready(found.get(name), self.kubelet_start(name, records))
+            and not control_plane.node_patch(node, found[name])
         )
 
     # ---- execute --------------------------------------------------------------------------------------------------------------
@@ -264,6 +269,8 @@ class LocalCluster:
         """Whatever is left of the node's last life is ended first: processes outside its namespaces are of no use."""
         node = self.nodes[daemon.name.removeprefix("holder-")]
         self.processes.cgroups.kill(layout.group(node.name))
+        # The kubelet spends seconds on the group of every container that is no more.
+        self.processes.cgroups.remove(layout.group(node.name))
         nodes.make_mountpoints(self.cluster, node)
         log = self.paths.log(daemon.name)
         started = self.processes.start(daemon, f"{layout.group(node.name)}/holder", log)
@@ -313,6 +320,7 @@ class LocalCluster:
         """Wait for the node and give it its labels and taints; whether it had others."""
         node = self.nodes[name]
         changed = False
+        since = self.kubelet_start(name, self.processes.records())
         deadline = self.context.clock.now() + self.timeout
         with control_plane.client(self.cluster) as api:
             while True:
@@ -321,7 +329,7 @@ class LocalCluster:
                     api.request("PATCH", f"/api/v1/nodes/{name}", patch, content_type="application/merge-patch+json")
                     changed = True
                     continue
-                if control_plane.is_ready(item):
+                if control_plane.is_ready(item, since):
                     return changed
                 reason = control_plane.why_not_ready(item)
                 self.context.progress.report(name, f"not ready: {reason}")
@@ -338,7 +346,7 @@ class LocalCluster:
         """What runs; changes nothing and never fails because something does not."""
         records = self.processes.records()
         running = self.running(records)
-        ready = self.described_nodes(running)
+        ready = self.described_nodes(records, running)
         components = {name: name in running for name in self.daemons()}
         if all(components.values()) and ready == frozenset(self.nodes) and nodes.has_network():
             state = "up"
@@ -361,7 +369,9 @@ class LocalCluster:
         """Stop kubelets and containers and let each containerd forget its containers, so that the next start finds images and nothing else."""
         records = self.processes.records()
         self.processes.stop([record for name, record in records.items() if name.startswith("kubelet-")], grace=2.0)
-        homes = [name.removeprefix("holder-") for name, record in records.items() if name.startswith("holder-") and self.processes.alive(record)]
+        homes = [
+            name.removeprefix("holder-") for name, record in records.items() if name.startswith("holder-") and self.processes.alive(record)
+        ]
 
         def empty(name: str) -> None:
             self.processes.cgroups.kill(f"{layout.group(name)}/pods")

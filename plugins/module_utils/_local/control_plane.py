@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import datetime
 import http.client
 import shutil
 import socket
@@ -153,9 +154,17 @@ def node_objects(api: Client) -> dict[str, dict[str, t.Any]]:
     return {item["metadata"]["name"]: item for item in api.get("/api/v1/nodes").get("items") or []}
 
 
-def is_ready(item: Mapping[str, t.Any] | None) -> bool:
-    conditions = ((item or {}).get("status") or {}).get("conditions") or []
-    return any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
+def is_ready(item: Mapping[str, t.Any] | None, since: float = 0.0) -> bool:
+    """Whether the node says it is ready, and has said so after ``since`` (seconds since the epoch).
+
+    What a kubelet said before it was killed stands until the grace period ends; a new kubelet reports as soon as it registers.
+    """
+    for condition in ((item or {}).get("status") or {}).get("conditions") or []:
+        if condition["type"] == "Ready":
+            beat = datetime.datetime.fromisoformat(condition["lastHeartbeatTime"]).timestamp()
+            # The API counts whole seconds.
+            return bool(condition["status"] == "True" and beat >= int(since))
+    return False
 
 
 def why_not_ready(item: Mapping[str, t.Any] | None) -> str:

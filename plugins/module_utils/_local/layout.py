@@ -377,6 +377,10 @@ def holder(cluster: Cluster, node: Node) -> Daemon:
     """The process that is the node: the others join its namespaces, and when it ends with them, network and mounts are gone."""
     # Private first, so that nothing is ever mounted for the host; then shared, as the kubelet needs it between its containers.
     script = ["set -e", "mount --make-rprivate /", "mount --make-rshared /"]
+    # The namespace begins as a copy: another program's layers would stay busy in it for as long as the node lives.
+    script += [
+        'while read -r _ point type _; do case $type:$point in overlay:/?*) umount -l "$point" || true;; esac; done < /proc/self/mounts'
+    ]
     script += ["mount -t tmpfs -o mode=0711 containerd /run/containerd"]
     script += [f"mount --bind '{source}' '{target}'" for target, source in mounts(cluster, node).items()]
     script += [f"hostname '{node.name}'", f"exec '{cluster.pause}'"]

@@ -58,6 +58,13 @@ def start_time(pid: int) -> int | None:
     return None if fields[0] in "ZX" else int(fields[19])
 
 
+def started_at(pid_start: int) -> float:
+    """A start time in clock ticks since boot as seconds since the epoch."""
+    stat = Path("/proc/stat").read_text(encoding="ascii")
+    boot = next(int(line.split()[1]) for line in stat.splitlines() if line.startswith("btime "))
+    return boot + pid_start / os.sysconf("SC_CLK_TCK")
+
+
 class Processes:
     """The recorded daemons below ``directory``, their logs, and their control groups."""
 

@@ -56,7 +56,9 @@ def plan(cluster: Cluster, seen: Observation) -> list[Step]:
         steps.append(Step("install", "packages"))
     # The largest first: it decides how long a cold start takes.
     steps += [Step("build", name) for name in sorted(seen.programs, key=lambda name: (name != "kubernetes", name))]
-    steps += [Step("pack", name, ("install packages", *(f"build {program}" for program in cluster.programs))) for name in sorted(seen.archives)]
+    steps += [
+        Step("pack", name, ("install packages", *(f"build {program}" for program in cluster.programs))) for name in sorted(seen.archives)
+    ]
     if not seen.network:
         steps.append(Step("make", "network", ("install packages", *stops)))
     if not seen.credentials:
