@@ -61,7 +61,9 @@ def api(options: Options, scene: Scene, until: float) -> Finding:
             problems.append(f"/readyz answers {said[:200]!r}")
     except ApiError as error:
         problems.append(f"the API server is not ready: {error.server_message}")
-    return verdict(f"ready, {options['minimum']} or newer", f"ready, {shown}" if not problems else shown, problems, {"version": shown})
+    return verdict(
+        f"ready, {options['minimum']} or newer", f"ready, {shown}" if not problems else shown, problems, {"versions": {"kubernetes": shown}}
+    )
 
 
 def release(version: str) -> tuple[int, ...]:

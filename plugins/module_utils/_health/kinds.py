@@ -1,0 +1,154 @@
+# Copyright: progressive.platform contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The kinds of checks, their options, and how a check in a file becomes a Check (private: may change without notice)."""
+
+from __future__ import annotations
+
+import typing as t
+from collections.abc import Iterable, Mapping
+
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible_collections.progressive.platform.plugins.module_utils._health import foundation, redis, services, workloads
+from ansible_collections.progressive.platform.plugins.module_utils._health.model import Check
+from ansible_collections.progressive.platform.plugins.module_utils._health.scene import Looker
+from ansible_collections.progressive.platform.plugins.module_utils._run import PlatformError
+
+Spec = dict[str, t.Any]
+
+
+class Kind(t.NamedTuple):
+    """A function that looks, and the options it takes, as an Ansible argument specification."""
+
+    look: Looker
+    options: Spec
+
+
+NAMESPACE: Spec = {"namespace": {"type": "str", "required": True}}
+SERVICE: Spec = {
+    **NAMESPACE,
+    "service": {"type": "str", "required": True},
+    "port": {"type": "str"},
+    "minimum": {"type": "int", "default": 1},
+}
+
+KINDS: dict[str, Kind] = {
+    "api": Kind(foundation.api, {"minimum": {"type": "str", "default": "1.31"}}),
+    "nodes": Kind(foundation.nodes, {"minimum": {"type": "int", "default": 1}, "zones": {"type": "int", "default": 0}}),
+    "volumes": Kind(
+        foundation.volumes,
+        {**NAMESPACE, "selector": {"type": "dict", "default": {}}, "minimum": {"type": "int", "default": 1}},
+    ),
+    "budgets": Kind(foundation.budgets, {**NAMESPACE, "selector": {"type": "dict", "default": {}}}),
+    "certificates": Kind(
+        foundation.certificates,
+        {"namespaces": {"type": "list", "elements": "str", "default": []}, "minimum_days": {"type": "float", "default": 14.0}},
+    ),
+    "workloads": Kind(
+        workloads.workloads,
+        {
+            **NAMESPACE,
+            "workloads": {"type": "list", "elements": "str", "required": True},
+            "services": {"type": "list", "elements": "str", "default": []},
+            "restarts": {"type": "int", "default": 3},
+            "restart_window": {"type": "float", "default": 600.0},
+        },
+    ),
+    "http": Kind(
+        services.http,
+        {
+            **SERVICE,
+            "path": {"type": "str", "default": "/health"},
+            "method": {"type": "str", "default": "GET", "choices": ["GET", "HEAD"]},
+            "status": {"type": "list", "elements": "int", "default": [200]},
+            "json": {"type": "dict", "default": {}},
+        },
+    ),
+    "grpc": Kind(services.grpc, {**SERVICE, "names": {"type": "list", "elements": "str", "default": [""]}}),
+    "metrics": Kind(
+        services.metrics,
+        {**SERVICE, "path": {"type": "str", "default": "/metrics"}, "names": {"type": "list", "elements": "str", "default": []}},
+    ),
+    "transaction": Kind(
+        services.transaction,
+        {
+            **{name: spec for name, spec in SERVICE.items() if name != "minimum"},
+            "path": {"type": "str", "default": "/api/v1/transaction"},
+            "body": {"type": "dict", "default": {}},
+            "steps": {"type": "list", "elements": "str", "default": []},
+        },
+    ),
+    "redis": Kind(
+        redis.redis,
+        {
+            **NAMESPACE,
+            "selector": {"type": "str", "required": True},
+            "title": {"type": "str", "default": ""},
+            "port": {"type": "int", "default": 6379},
+            "masters": {"type": "int", "default": 3},
+            "replicas_per_master": {"type": "int", "default": 1},
+            "password_secret": {
+                "type": "dict",
+                "options": {
+                    "namespace": {"type": "str"},
+                    "name": {"type": "str", "required": True},
+                    "key": {"type": "str", "default": "password"},
+                },
+            },
+            "write": {"type": "bool", "default": True},
+        },
+    ),
+}
+
+COMMON: Spec = {
+    "name": {"type": "str", "required": True},
+    "kind": {"type": "str", "required": True, "choices": sorted(KINDS)},
+    "component": {"type": "str", "default": ""},
+    "wait": {"type": "float"},
+}
+
+
+def parse(entries: Iterable[t.Any]) -> list[Check]:
+    """The checks, their options complete. Raises PlatformError with everything that is wrong in all of them."""
+    checks: list[Check] = []
+    problems: list[str] = []
+    for index, entry in enumerate(entries, 1):
+        if not isinstance(entry, Mapping):
+            problems.append(f"check {index} is {type(entry).__name__}, not a mapping with name and kind")
+            continue
+        label = f"check {entry.get('name') or index}"
+        kind = KINDS.get(str(entry.get("kind")))
+        outcome = ArgumentSpecValidator({**(kind.options if kind else {}), **COMMON}).validate(dict(entry))
+        if outcome.error_messages:
+            # With an unknown kind every option is unknown too: only the kind is named then.
+            said = outcome.error_messages if kind else [f"kind is {entry.get('kind')!r}; it must be one of {', '.join(sorted(KINDS))}"]
+            problems += [f"{label}: {message}" for message in said]
+            continue
+        options = dict(outcome.validated_parameters)
+        name, of_kind, component, wait = (options.pop(key) for key in ("name", "kind", "component", "wait"))
+        problems += [f"{label}: {problem}" for problem in _nonsense(of_kind, options)]
+        checks.append(Check(name, of_kind, options, component, wait))
+    names = [(check.component, check.name) for check in checks]
+    problems += sorted(
+        {
+            f"two checks of {component or 'the platform'} have the name {name}"
+            for component, name in names
+            if names.count((component, name)) > 1
+        }
+    )
+    if problems:
+        raise PlatformError("The checks are not valid, nothing was looked at: " + "; ".join(problems) + ".", problems=problems)
+    return checks
+
+
+def _nonsense(kind: str, options: Mapping[str, t.Any]) -> list[str]:
+    """What types cannot say."""
+    if kind == "workloads":
+        known = ", ".join(workloads.KINDS)
+        return [
+            f"workloads has {reference!r}; it must be Kind/name with a kind of {known}"
+            for reference in options["workloads"]
+            if reference.partition("/")[0] not in workloads.KINDS or not reference.partition("/")[2]
+        ]
+    return []

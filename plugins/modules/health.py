@@ -1,0 +1,207 @@
+#!/usr/bin/python
+
+# Copyright: progressive.platform contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: health
+short_description: Look at everything and say what is wrong
+version_added: 0.1.0
+author: The progressive.platform founders (@progressive-platform)
+description:
+  - Runs named checks side by side and returns every result, never only the first failure. A red result names its cause.
+  - What could not be seen does not pass. An error, a missing object or an answer that never came is red.
+  - Writes a report as JSON, as JUnit XML and as one self-contained HTML page that draws zones, nodes, pods and the shards of Redis.
+  - Pods are reached by port-forward through the API server, with the rights of the kubeconfig; nothing has to be exposed.
+extends_documentation_fragment:
+  - progressive.platform.kubernetes
+  - progressive.platform.kubernetes.wait
+  - progressive.platform.attributes
+attributes:
+  check_mode:
+    support: full
+    details:
+      - Nothing is written to the platform. The keys of checks of kind V(redis) are not written, and checks of kind V(transaction)
+        are not sent; both are marked in the report. The report itself is written.
+  diff_mode:
+    support: none
+  idempotent:
+    support: full
+options:
+  roles:
+    description:
+      - Roles whose checks are run, by name, or by fully qualified name for roles of another collection.
+      - The checks of a role are the YAML list in its C(templates/checks.yaml.j2), rendered on the controller with the role's variables
+        and those of the task. A role without that file has no checks.
+    type: list
+    elements: str
+    default: []
+  checks:
+    description:
+      - Checks to run besides those of O(roles). Every check has C(name) and C(kind), may have C(component) (the heading it stands under)
+        and C(wait) (seconds in which a red answer may still turn green, in place of O(settle)).
+      - C(api) takes C(minimum) (oldest version). The API server is ready.
+      - C(nodes) takes C(minimum) and C(zones) (numbers). All nodes are Ready, without pressure, and their kubelets answer.
+      - C(volumes) takes C(namespace), C(selector) (labels) and C(minimum). All claims are Bound.
+      - C(budgets) takes C(namespace) and C(selector). Each pod of a replicated workload has exactly one disruption budget, and none
+        blocks a drain.
+      - C(certificates) takes C(namespaces) (whose TLS Secrets are read) and C(minimum_days). Nothing expires within that time, the
+        API server's and the kubeconfig's certificates included.
+      - C(workloads) takes C(namespace), C(workloads) (a list of C(Kind/name)), C(services) (names that must exist), C(restarts) and
+        C(restart_window) (so many restarts, the last within so many seconds, are red). Rollouts are complete, pods ready, and every
+        Service in front of them leads to exactly the ready pods.
+      - C(http) takes C(namespace), C(service), C(port) (name or number), C(path), C(method), C(status) (a list), C(json) (values by
+        dotted path) and C(minimum) (pods). Every ready pod answers.
+      - C(grpc) takes C(namespace), C(service), C(port), C(names) and C(minimum). Every ready pod says SERVING by the standard
+        health service.
+      - C(metrics) takes C(namespace), C(service), C(port), C(path), C(names) and C(minimum). Every ready pod gives a valid
+        exposition with these metrics.
+      - C(transaction) takes C(namespace), C(service), C(port), C(path), C(body) and C(steps) (C(component), C(backend) or
+        C(component/backend)). One request succeeds in every step.
+      - C(redis) takes C(namespace), C(selector), C(port), C(masters), C(replicas_per_master), C(password_secret) (C(name), C(key),
+        C(namespace)), C(write) and C(title). Every node's view is equal, all slots are served, links are up, shards are spread over
+        nodes and zones, and a key written to each master is read from its replicas.
+    type: list
+    elements: dict
+    default: []
+  cluster:
+    description: Name of the cluster in the report. The action plugin gives C(inventory_hostname).
+    type: str
+    default: cluster
+  report_dir:
+    description:
+      - Folder that C(health.json), C(health.xml) and C(health.html) are written to, on the host that runs the module.
+      - It is made if need be.
+      - Without it no report is written.
+    type: path
+  fail:
+    description: Whether the task fails when a check is red.
+    type: bool
+    default: true
+  settle:
+    description:
+      - How long a red answer may still turn green, in seconds, when O(wait=false). Endpoints, for one, follow their pods after a moment.
+    type: float
+    default: 3.0
+  timeout:
+    description: Longest time of a single look, in seconds. A check that has not come back by then is red.
+    type: float
+    default: 30.0
+  wait:
+    description: Whether red checks are looked at again until they are green or O(wait_timeout) is over.
+seealso:
+  - module: progressive.platform.wait
+  - module: progressive.platform.redis_cluster_info
+"""
+
+EXAMPLES = r"""
+- name: Prove that the platform works, and write a report
+  progressive.platform.health:
+    kubeconfig: ~/.kube/config
+    context: production
+    roles: [baseline, redis_cluster, app, agents]
+    report_dir: reports/{{ inventory_hostname }}
+
+- name: Give a fresh installation five minutes to become green
+  progressive.platform.health:
+    roles: [redis_cluster]
+    wait: true
+    wait_timeout: 300
+
+- name: Look at something of our own
+  progressive.platform.health:
+    checks:
+      - name: shop pods
+        kind: workloads
+        namespace: shop
+        workloads: [Deployment/shop]
+      - name: shop answers
+        kind: http
+        namespace: shop
+        service: shop
+        port: http
+        path: /healthz
+        json: {status: ok, database.connected: true}
+    fail: false
+  register: health
+
+- name: Tell what is red
+  ansible.builtin.debug:
+    msg: "{{ health.checks | rejectattr('ok') | map(attribute='message') }}"
+"""
+
+RETURN = r"""
+ok:
+  description: Whether every check is green.
+  type: bool
+  returned: always
+cluster:
+  description: Name of the cluster.
+  type: str
+  returned: always
+checks:
+  description: Every result, in the order of the checks.
+  type: list
+  elements: dict
+  returned: always
+  contains:
+    name:
+      description: Name of the check.
+      type: str
+    component:
+      description: Role or heading it belongs to.
+      type: str
+    kind:
+      description: Kind of the check.
+      type: str
+    ok:
+      description: Whether it is green.
+      type: bool
+    expected:
+      description: What was wanted.
+      type: str
+    observed:
+      description: What was seen.
+      type: str
+    message:
+      description: A sentence for people; the cause when it is red.
+      type: str
+    seconds:
+      description: How long it took, all looks together.
+      type: float
+    started:
+      description: When it began, in seconds after the start of the run.
+      type: float
+    attempts:
+      description: How often it looked.
+      type: int
+    skipped:
+      description: Present and true when check mode forbade to look.
+      type: bool
+    details:
+      description: What was seen in full, by kind; C(problems) lists everything that is wrong.
+      type: dict
+versions:
+  description: Versions that were met (kubernetes, redis, collection, ansible).
+  type: dict
+  returned: always
+report:
+  description: Paths of the report by kind (json, xml, html).
+  type: dict
+  returned: always
+  sample: {html: reports/local/health.html, json: reports/local/health.json, xml: reports/local/health.xml}
+"""
+
+from ansible_collections.progressive.platform.plugins.module_utils._health.health import ARGUMENTS, run
+from ansible_collections.progressive.platform.plugins.module_utils._run import run_module
+
+
+def main() -> None:
+    run_module(ARGUMENTS, run)
+
+
+if __name__ == "__main__":
+    main()
