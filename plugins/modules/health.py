@@ -71,7 +71,7 @@ options:
     description: Name of the cluster in the report. The action plugin gives C(inventory_hostname).
     type: str
     default: cluster
-  report_dir:
+  reports_dir:
     description:
       - Folder that C(health.json), C(health.xml) and C(health.html) are written to, on the host that runs the module.
       - It is made if need be.
@@ -103,7 +103,7 @@ EXAMPLES = r"""
     kubeconfig: ~/.kube/config
     context: production
     roles: [baseline, redis_cluster, app, agents]
-    report_dir: reports/{{ inventory_hostname }}
+    reports_dir: reports/{{ inventory_hostname }}
 
 - name: Give a fresh installation five minutes to become green
   progressive.platform.health:

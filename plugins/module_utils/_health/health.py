@@ -30,7 +30,7 @@ ARGUMENTS: dict[str, t.Any] = {
     "checks": {"type": "list", "elements": "dict", "default": []},
     "roles": {"type": "list", "elements": "str", "default": []},
     "cluster": {"type": "str", "default": "cluster"},
-    "report_dir": {"type": "path"},
+    "reports_dir": {"type": "path"},
     "fail": {"type": "bool", "default": True},
     "settle": {"type": "float", "default": 3.0},
     "timeout": {"type": "float", "default": 30.0},
@@ -60,7 +60,7 @@ def run(params: Params, context: Context) -> Outcome:
         report = report_of(str(params["cluster"]), results, context.clock.now() - begin, context.check)
         report["topology"] = _topology(scene, checks, results)
         report["versions"]["kubernetes"] = report["versions"].get("kubernetes") or _version(scene)
-    files = reports.write(Path(params["report_dir"]), report) if params["report_dir"] else {}
+    files = reports.write(Path(params["reports_dir"]), report) if params["reports_dir"] else {}
     outcome: Outcome = {"changed": False, **{key: report[key] for key in ("cluster", "ok", "checks", "versions")}, "report": files}
     if not report["ok"] and params["fail"]:
         raise PlatformError(red_message(report, files), **outcome)

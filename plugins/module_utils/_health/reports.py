@@ -73,7 +73,7 @@ def write(folder: Path, report: Report) -> dict[str, str]:
         return {name.rpartition(".")[2]: _replace(folder / name, render(report)) for name, render in FILES.items()}
     except OSError as error:
         raise PlatformError(
-            f"The report cannot be written to {folder}: {error.strerror}. Set report_dir to a folder that can be written."
+            f"The report cannot be written to {folder}: {error.strerror}. Set reports_dir to a folder that can be written."
         ) from error
 
 
