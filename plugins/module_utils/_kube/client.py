@@ -91,7 +91,6 @@ class Client:
             raise PlatformError(f"The API server's address {to.server!r} ({to.origin}) is not a URL like https://host:6443.")
         self._prefix = self._url.path.rstrip("/")
         self._idle: list[http.client.HTTPConnection] = []
-        self._streams: set[http.client.HTTPConnection] = set()
         self._lock = threading.Lock()
         self._reached = False
 
@@ -102,14 +101,11 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Closes idle connections and ends running watches; the client can still be used and then connects again."""
+        """Closes idle connections; the client can still be used and then connects again."""
         with self._lock:
             idle, self._idle = self._idle, []
-            streams = list(self._streams)
         for connection in idle:
             connection.close()
-        for connection in streams:
-            _hang_up(connection)
 
     # ---- requests -------------------------------------------------------------------------------------------------------------
 
@@ -254,29 +250,25 @@ class Client:
         connection.sock.settimeout(REQUEST_TIMEOUT)
         return connection
 
-    @contextlib.contextmanager
-    def stream(self, path: str, query: Query | None = None, timeout: float = REQUEST_TIMEOUT) -> Iterator[Iterator[bytes]]:
-        """The lines of an answer as they come (a watch, a followed log); ``timeout`` is the longest silence in seconds.
-
-        ``close()`` of the client ends it from any thread.
-        """
+    def stream(self, path: str, query: Query | None = None, timeout: float = REQUEST_TIMEOUT) -> Stream:
+        """Opens an answer that comes line by line (a watch, a followed log); ``timeout`` is the longest silence in seconds."""
         try:
             connection = self.dial()
         except OSError as error:
             raise self.unreachable("GET", path, error) from error
-        with self._lock:
-            self._streams.add(connection)
         try:
             connection.sock.settimeout(timeout)
             connection.request("GET", self.target(path, query), headers=self.headers())
             response = connection.getresponse()
             if response.status >= 400:
                 raise self.failure("GET", path, response.status, response.read())
-            yield _lines(response)
-        finally:
-            with self._lock:
-                self._streams.discard(connection)
+        except (OSError, http.client.HTTPException) as error:
             connection.close()
+            raise self.unreachable("GET", path, error) from error
+        except BaseException:
+            connection.close()
+            raise
+        return Stream(connection, response)
 
     # ---- errors ---------------------------------------------------------------------------------------------------------------
 
@@ -313,23 +305,36 @@ class Client:
         return ApiError(f"{where} {what} {check}", 0, "Unreachable")
 
 
+class Stream:
+    """The lines of one long answer; use it as a context manager. Iterate in one thread, ``hang_up`` from any."""
+
+    def __init__(self, connection: http.client.HTTPConnection, response: http.client.HTTPResponse) -> None:
+        self._connection = connection
+        self._socket = t.cast(socket.socket, connection.sock)
+        self._response = response
+
+    def __enter__(self) -> Stream:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self._response.close()
+        self._connection.close()
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Lines until the server ends the answer, the connection breaks or someone hangs up: all three mean the same to a watcher."""
+        with contextlib.suppress(OSError, http.client.HTTPException, ValueError, AttributeError):
+            while line := self._response.readline():
+                yield line
+
+    def hang_up(self) -> None:
+        """Ends the iteration, which may be waiting for a line in another thread."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+
+
 def quote(*pieces: str) -> str:
     """A path from pieces that may hold any character."""
     return "/" + "/".join(urllib.parse.quote(piece, safe="") for piece in pieces)
-
-
-def _lines(response: http.client.HTTPResponse) -> Iterator[bytes]:
-    """Lines until the server ends the answer or the connection breaks; both look the same to a watcher, who lists again."""
-    with contextlib.suppress(OSError, http.client.HTTPException, ValueError, AttributeError):
-        while line := response.readline():
-            yield line
-
-
-def _hang_up(connection: http.client.HTTPConnection) -> None:
-    """Wakes the thread that reads from this connection; the thread then closes it."""
-    if connection.sock is not None:
-        with contextlib.suppress(OSError):
-            connection.sock.shutdown(socket.SHUT_RDWR)
 
 
 def backoff(attempt: int) -> float:

@@ -1,0 +1,39 @@
+# Copyright: progressive.platform contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import typing as t
+
+from ansible.errors import AnsibleError
+from ansible_collections.progressive.platform.plugins.module_utils._kube.apply import ARGUMENTS, CONSTRAINTS, run, seal
+from ansible_collections.progressive.platform.plugins.module_utils._kube.bundle import parse
+from ansible_collections.progressive.platform.plugins.module_utils._run import PlatformError
+from ansible_collections.progressive.platform.plugins.plugin_utils._local_action import LocalAction
+from ansible_collections.progressive.platform.plugins.plugin_utils._templates import documents
+
+
+class ActionModule(LocalAction):
+    """Renders the templates here; a module that goes to another host gets the documents, the values of Secrets apart."""
+
+    module = "progressive.platform.apply"
+    argument_spec = ARGUMENTS
+    constraints = CONSTRAINTS
+    run_function = staticmethod(run)
+
+    def prepare(self, args: dict[str, t.Any], task_vars: dict[str, t.Any]) -> dict[str, t.Any]:
+        names = args.pop("templates", None) or []
+        bundle: list[t.Any] = []
+        if args.get("state") != "absent":  # a set knows its members, and its variables may be gone
+            for name in [names] if isinstance(names, str) else names:
+                try:
+                    file = self._find_needle("templates", name)
+                except AnsibleError as error:
+                    raise PlatformError(f"templates: {error.message}") from error
+                bundle += documents(self._templar, file, task_vars)
+        definition = args.get("definition")
+        args["definition"] = bundle + (parse(definition) if definition else [])
+        if self._connection.transport != "local":
+            args["definition"], args["sealed"] = seal(args["definition"])
+        return args

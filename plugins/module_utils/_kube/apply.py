@@ -1,0 +1,686 @@
+# Copyright: progressive.platform contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A bundle sent by server-side apply, as one ApplySet (private: may change without notice).
+
+    parse ── order ── list what is there ── apply, what needs nothing first ── prune ── wait
+                      (one request a kind)  (dry run in check mode)
+
+The server is asked once for what each kind of the set looks like now. Its answers to the patches then tell what changed: a
+resourceVersion that moved, or in check mode an object that would look different. No hash is kept anywhere, so drift shows.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+import typing as t
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ansible_collections.progressive.platform.plugins.module_utils._kube import bundle, graph, masks, rollout
+from ansible_collections.progressive.platform.plugins.module_utils._kube.applyset import PART_OF, ApplySet, Contents, applied_by
+from ansible_collections.progressive.platform.plugins.module_utils._kube.arguments import CONNECTION, WAIT
+from ansible_collections.progressive.platform.plugins.module_utils._kube.bundle import Document, Key, key_of
+from ansible_collections.progressive.platform.plugins.module_utils._kube.client import APPLY, ApiError, Client, connect
+from ansible_collections.progressive.platform.plugins.module_utils._kube.discovery import Resource, UnknownKind
+from ansible_collections.progressive.platform.plugins.module_utils._kube.readiness import State, readiness
+from ansible_collections.progressive.platform.plugins.module_utils._kube.wait import served, wait
+from ansible_collections.progressive.platform.plugins.module_utils._kube.watch import DELETED, LISTED, Source, Streams, named
+from ansible_collections.progressive.platform.plugins.module_utils._run import Context, Params, PlatformError, Result
+
+Json = dict[str, t.Any]
+
+ARGUMENTS: dict[str, t.Any] = {
+    "set": {"type": "str", "required": True},
+    "namespace": {"type": "str"},
+    "templates": {"type": "list", "elements": "str", "default": []},
+    "definition": {"type": "raw"},
+    "state": {"type": "str", "choices": ["present", "absent", "rendered"], "default": "present"},
+    "prune": {"type": "bool", "default": True},
+    "force": {"type": "bool", "default": False},
+    "dest": {"type": "path"},
+    "sealed": {"type": "str", "no_log": True},
+    **WAIT,
+    **CONNECTION,
+}
+CONSTRAINTS: dict[str, t.Any] = {"required_if": [("state", "rendered", ["dest"])]}
+
+SET_NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,51}[a-z0-9])?")
+WORKERS = 24  # threads; how many of them really send at once is the client's limiter's business
+ESTABLISH_TIMEOUT = 60.0  # seconds for a CustomResourceDefinition or an APIService to serve its kinds
+# A set that no longer names one of these may have done so by accident, and with it goes data that is not in the set.
+KEPT = frozenset({("", "Namespace"), ("", "PersistentVolumeClaim"), ("apiextensions.k8s.io", "CustomResourceDefinition")})
+GATES = frozenset({"CustomResourceDefinition", "APIService"})
+# Kubernetes' own kinds that belong to no namespace, for rendering without a server.
+CLUSTER_WIDE = frozenset(
+    {
+        "APIService",
+        "CertificateSigningRequest",
+        "ClusterRole",
+        "ClusterRoleBinding",
+        "CSIDriver",
+        "CustomResourceDefinition",
+        "FlowSchema",
+        "GatewayClass",
+        "IngressClass",
+        "MutatingAdmissionPolicy",
+        "MutatingAdmissionPolicyBinding",
+        "MutatingWebhookConfiguration",
+        "Namespace",
+        "Node",
+        "PersistentVolume",
+        "PriorityClass",
+        "PriorityLevelConfiguration",
+        "RuntimeClass",
+        "StorageClass",
+        "ValidatingAdmissionPolicy",
+        "ValidatingAdmissionPolicyBinding",
+        "ValidatingWebhookConfiguration",
+        "VolumeAttributesClass",
+    }
+)
+
+
+@dataclass
+class Change:
+    """What became of one object. ``action``: created, configured, unchanged, pruned, deleted or kept; the object as the server shows it."""
+
+    key: Key
+    api_version: str
+    action: str
+    before: Json | None = None
+    after: Json | None = None
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def changed(self) -> bool:
+        return self.action not in ("unchanged", "kept")
+
+    def described(self) -> Json:
+        return {
+            "apiVersion": self.api_version,
+            "kind": self.key.kind,
+            "namespace": self.key.namespace,
+            "name": self.key.name,
+            "action": self.action,
+        }
+
+
+def run(params: Params, context: Context) -> Result:
+    """The module: ``params`` as ARGUMENTS describes them, ``templates`` already rendered into ``definition``."""
+    if params["templates"]:
+        raise PlatformError(
+            "Templates are rendered on the controller: call progressive.platform.apply as a task, not its module by itself."
+        )
+    if not SET_NAME.fullmatch(params["set"]):
+        raise PlatformError(f"set: {params['set']!r} is no name for a set; lower case letters, digits and '-', at most 53 characters.")
+    documents = unseal(bundle.parse(params["definition"] or []), params["sealed"])
+    if params["state"] == "rendered":
+        return _render(documents, params, context)
+    with connect(params, context.clock) as client:
+        group = ApplySet(params["set"], params["namespace"] or client.access.namespace)
+        engine = Engine(client, group, context, force=params["force"], diff=context.diff)
+        if params["state"] == "absent":
+            return engine.absent(documents, params["wait_timeout"])
+        result = engine.present(documents, prune=params["prune"])
+        if params["wait"] and not context.check:
+            items = [change.after for change in engine.changes if change.after]
+            selector = f"{PART_OF} in ({group.id})"
+            try:
+                wait(client, items, selector, timeout=params["wait_timeout"], context=context, component=group.name)
+            except PlatformError as error:
+                raise PlatformError(error.message, **{**result, **error.details}) from error
+        return result
+
+
+def seal(documents: list[Document]) -> tuple[list[Document], str]:
+    """The documents without the values of Secrets, and these by themselves in one opaque string.
+
+    A module's arguments are logged on its host and shown with -vvv. One opaque string can be left out there, while marking every
+    single value as secret would blot out every text that happens to hold the same word.
+    """
+    fields = ("data", "stringData")
+    apart = {number: {field: it[field] for field in fields if field in it} for number, it in enumerate(documents) if masks.is_secret(it)}
+    bare = [{key: value for key, value in it.items() if not (masks.is_secret(it) and key in fields)} for it in documents]
+    return bare, base64.b64encode(json.dumps(apart).encode()).decode()
+
+
+def unseal(documents: list[Document], sealed: str | None) -> list[Document]:
+    """Undoes ``seal``."""
+    apart = json.loads(base64.b64decode(sealed)) if sealed else {}
+    return [{**document, **apart.get(str(number), {})} for number, document in enumerate(documents)]
+
+
+# ---- rendered -----------------------------------------------------------------------------------------------------------------
+
+
+def _render(documents: list[Document], params: Params, context: Context) -> Result:
+    dest = Path(params["dest"])
+    if dest.is_dir() or params["dest"].endswith("/"):
+        dest /= f"{params['set']}.yaml"
+    scopes = bundle_scopes(documents)
+    bundle.complete(documents, params["namespace"] or "default", lambda it: scopes.get(scope_of(it), it["kind"] not in CLUSTER_WIDE))
+    bundle.unique(documents)
+    text = bundle.dump(documents)
+    try:
+        old = dest.read_text(encoding="utf-8") if dest.exists() else ""
+        changed = old != text or not dest.exists()
+        if changed and not context.check:
+            dest.parent.mkdir(parents=True, exist_ok=True)
+            mode = 0o600 if any(masks.is_secret(document) for document in documents) else 0o644
+            with open(os.open(dest, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "w", encoding="utf-8") as file:
+                os.fchmod(file.fileno(), mode)
+                file.write(text)
+    except OSError as error:
+        raise PlatformError(f"The bundle cannot be written to {dest}: {error.strerror}. Choose another dest.") from error
+    action = "created" if not old else "configured" if changed else "unchanged"
+    objects = [Change(key_of(document), document["apiVersion"], action).described() for document in documents]
+    return {"changed": changed, "objects": objects, "dest": str(dest)}
+
+
+def scope_of(document: Document) -> tuple[str, str]:
+    return bundle.group_of(document["apiVersion"]), document["kind"]
+
+
+def bundle_scopes(documents: Iterable[Document]) -> dict[tuple[str, str], bool]:
+    """Whether the kinds that the bundle's own CustomResourceDefinitions add are namespaced."""
+    return {
+        added: (document.get("spec") or {}).get("scope") == "Namespaced"
+        for document in documents
+        if document["kind"] == "CustomResourceDefinition" and (added := bundle.defines(document))
+    }
+
+
+# ---- present ------------------------------------------------------------------------------------------------------------------
+
+
+class Engine:
+    """One run of one set against one API server."""
+
+    def __init__(self, client: Client, group: ApplySet, context: Context, *, force: bool = False, diff: bool = False) -> None:
+        self.client = client
+        self.group = group
+        self.context = context
+        self.force = force
+        self.diff = diff
+        self.dry_run = "All" if context.check else None
+        self.changes: list[Change] = []
+        self.secrets: set[str] = set()
+        self._before: dict[Key, Json] = {}
+        self._scopes: dict[tuple[str, str], bool] = {}
+        self._applied: dict[Key, Change] = {}
+
+    def present(self, documents: list[Document], prune: bool) -> Result:
+        self.secrets = masks.secret_values(documents)
+        self._scopes = bundle_scopes(documents)
+        bundle.complete(documents, self.group.namespace, self._namespaced)
+        bundle.unique(documents)
+        keys = [key_of(document) for document in documents]
+        for document in documents:
+            document["metadata"]["labels"] = {**(document["metadata"].get("labels") or {}), PART_OF: self.group.id}
+        parent = self._parent()
+        recorded = self.group.contents(parent)
+        wanted = Contents(frozenset((key.group, key.kind) for key in keys), frozenset(key.namespace for key in keys if key.namespace))
+        everything = recorded | wanted | Contents(frozenset(), frozenset({self.group.namespace}))
+        self._before = self._list(everything, {scope_of(document): document["apiVersion"] for document in documents})
+
+        changed = self._apply_all(documents, keys, everything if parent is None or not _holds(recorded, everything) else None)
+        left = [key for key in self._before if key not in set(keys)]
+        if prune:
+            self.changes += self._prune(left)
+            kept = [change.key for change in self.changes if change.action == "kept"]
+            now = wanted | Contents(
+                frozenset((key.group, key.kind) for key in kept), frozenset(key.namespace for key in kept if key.namespace)
+            )
+            if _exact(now, self.group.namespace) != _exact(everything, self.group.namespace):
+                changed |= self._write_parent(now)
+        return self._result(changed)
+
+    def _namespaced(self, document: Document) -> bool:
+        """Scope of a kind: by the server, else by the bundle's own definitions; a kind nobody knows is taken as it stands."""
+        try:
+            return self.client.resource(document["apiVersion"], document["kind"]).namespaced
+        except UnknownKind:
+            if scope_of(document) in self._scopes:
+                return self._scopes[scope_of(document)]
+            if self.context.check:
+                return bool(document["metadata"].get("namespace"))
+            if any(bundle.group_of(document["apiVersion"]) == group for group, _kind in self._scopes):
+                return bool(document["metadata"].get("namespace"))
+            raise
+
+    def _parent(self) -> Json | None:
+        resource = self.client.resource("v1", "ConfigMap")
+        return self.client.find(resource.path(self.group.namespace, self.group.parent_name))
+
+    def _list(self, contents: Contents, versions: dict[tuple[str, str], str]) -> dict[Key, Json]:
+        """All members of the set as they are, one request for each kind, side by side."""
+        resources = []
+        for resource in served(self.client, contents):
+            version = versions.get((resource.group, resource.kind), resource.api_version)
+            resources.append(self.client.resource(version, resource.kind))
+        results = graph.run([set() for _ in resources], lambda index: self._list_kind(resources[index], contents), WORKERS)
+        found: dict[Key, Json] = {}
+        for items in results:
+            if isinstance(items, Exception):
+                raise items
+            found.update({key_of(item): item for item in items})
+        return found
+
+    def _list_kind(self, resource: Resource, contents: Contents) -> list[Json]:
+        """One namespace by itself, several in one request to all of them; one by one when that is not allowed."""
+        places: list[str | None] = sorted(contents.namespaces) if resource.namespaced else [None]
+        items: list[Json] = []
+        if len(places) > 1:
+            try:
+                items = self.client.list(resource, None, labelSelector=self.group.selector)["items"]
+                return [named(item, resource) for item in items]
+            except ApiError as error:
+                if error.status != 403:
+                    raise
+        for place in places:
+            items += self.client.list(resource, place, labelSelector=self.group.selector)["items"]
+        return [named(item, resource) for item in items]
+
+    def _apply_all(self, documents: list[Document], keys: list[Key], parent: Contents | None) -> bool:
+        """Applies everything; ``parent`` is what the set's parent must say before its first new member is there, None when it does."""
+        needs = bundle.prerequisites(documents)
+        home = (
+            keys.index(Key("", "Namespace", "", self.group.namespace)) if Key("", "Namespace", "", self.group.namespace) in keys else None
+        )
+        parent_changed = False
+        if parent is not None:
+            number = len(documents)  # the parent comes right after its namespace and before all else
+            needs = [before if index == home else before | {number} for index, before in enumerate(needs)]
+            needs.append({home} if home is not None else set())
+
+        def work(index: int) -> Change | bool:
+            return self._write_parent(t.cast(Contents, parent)) if index == len(documents) else self._apply(documents[index], keys[index])
+
+        outcomes = graph.run(needs, work, WORKERS)
+        if parent is not None:
+            last = outcomes.pop()
+            if isinstance(last, PlatformError):
+                raise last
+            parent_changed = last is True
+        self.changes = [outcome for outcome in outcomes if isinstance(outcome, Change)]
+        self._raise_failures(keys, outcomes)
+        return parent_changed
+
+    def _raise_failures(self, keys: list[Key], outcomes: list[t.Any]) -> None:
+        failures, blocked = [], 0
+        for key, outcome in zip(keys, outcomes, strict=True):
+            if isinstance(outcome, graph.Blocked):
+                blocked += 1
+            elif isinstance(outcome, PlatformError):
+                failures.append(masks.scrub(explain(key, outcome), self.secrets))
+            elif isinstance(outcome, Exception):
+                raise outcome
+        if failures:
+            waiting = f" {blocked} objects that need them were not sent." if blocked else ""
+            raise PlatformError(
+                f"{len(failures)} of {len(keys)} objects of the set {self.group.name} could not be applied: {' '.join(failures)}{waiting}",
+                **{**self._result(False), "failures": failures},
+            )
+
+    def _apply(self, document: Document, key: Key) -> Change:
+        before = self._before.get(key)
+        try:
+            resource = self._resource(document)
+        except UnknownKind:
+            if self.context.check:  # its definition would have been installed by now
+                return self._note(Change(key, document["apiVersion"], "created", None, document))
+            raise
+        path = resource.path(key.namespace, key.name)
+        if before is None and (self.diff or self.context.check):
+            before = self.client.find(path)
+            before = named(before, resource) if before else None
+        if rollout.wanted(document):
+            document = rollout.fill(document, lambda kind, name: self._live(kind, key.namespace, name))
+        try:
+            status, after, warnings = self._patch(path, document)
+        except ApiError as error:
+            predicted = self._predicted(error, document, key, before)
+            if predicted is None:
+                raise
+            return self._note(predicted)
+        after = named(after, resource)
+        if status == 201:
+            action = "created"
+        elif before is None:  # it was there without the set's label, which it has now
+            action = "configured"
+        else:
+            moved = self.context.check or version(before) != version(after)
+            old, new = (significant(item, document, self.group.manager) for item in (before, after))
+            action = "configured" if moved and old != new else "unchanged"
+        if key.kind in GATES and not self.context.check:
+            after = self._established(resource, key, after)
+        return self._note(Change(key, document["apiVersion"], action, before, after, warnings))
+
+    def _note(self, change: Change) -> Change:
+        self._applied[change.key] = change
+        return change
+
+    def _patch(self, path: str, document: Document) -> tuple[int, Json, list[str]]:
+        query = {"fieldManager": self.group.manager, "force": self.force or None, "fieldValidation": "Strict", "dryRun": self.dry_run}
+        status, headers, after = self.client.request("PATCH", path, document, query=query, content_type=APPLY)
+        return status, after, [text for value in headers.get_all("Warning") or [] if (text := warning(value))]
+
+    def _resource(self, document: Document) -> Resource:
+        """Where the kind is served; a kind that the bundle itself adds is given time to appear after its definition is accepted."""
+        deadline = self.context.clock.now() + ESTABLISH_TIMEOUT
+        while True:
+            try:
+                return self.client.resource(document["apiVersion"], document["kind"])
+            except UnknownKind:
+                known = any(group == bundle.group_of(document["apiVersion"]) for group, _kind in self._scopes)
+                if self.context.check or not known or self.context.clock.now() >= deadline:
+                    raise
+                self.context.clock.sleep(0.1)
+
+    def _live(self, kind: str, namespace: str, name: str) -> Json | None:
+        """The ConfigMap or Secret a pod template refers to: as this run left it, else as the server has it."""
+        change = self._applied.get(Key("", kind, namespace, name))
+        if change is None:
+            return self.client.find(self.client.resource("v1", kind).path(namespace, name))
+        after = change.after
+        if after is not None and change.changed and self.context.check:  # the version it will have is not known yet
+            return {**after, "metadata": {**after["metadata"], "resourceVersion": "will change"}}
+        return after
+
+    def _predicted(self, error: ApiError, document: Document, key: Key, before: Json | None) -> Change | None:
+        """What check mode says of an object whose namespace or definition is not there yet; None when the error is a real one."""
+        if not self.context.check:
+            return None
+        if error.status == 404 and (error.body.get("details") or {}).get("kind") == "namespaces":
+            self._check_elsewhere(document, key)
+            return Change(key, document["apiVersion"], "created", None, document)
+        definer = next(
+            (change for it, change in self._applied.items() if it.kind == "CustomResourceDefinition" and _adds(change, key)), None
+        )
+        if definer is not None and definer.changed and error.status in (400, 404, 422):
+            return Change(key, document["apiVersion"], "configured" if before else "created", before, document)
+        return None
+
+    def _check_elsewhere(self, document: Document, key: Key) -> None:
+        """The server's own validation for an object whose namespace is not there: a dry run under another name in ``default``.
+
+        Only findings about the object count; that the stand-in namespace has other rights, quotas or policies does not.
+        """
+        name = f"{key.name[:40].rstrip('-.')}-dry-run"
+        stand_in = {**document, "metadata": {**document["metadata"], "namespace": "default", "name": name}}
+        resource = self._resource(document)
+        try:
+            self._patch(resource.path("default", name), stand_in)
+        except ApiError as error:
+            if error.status in (400, 422):
+                raise
+
+    def _established(self, resource: Resource, key: Key, item: Json) -> Json:
+        """Waits until a definition serves its kinds, by a watch on this one object."""
+        deadline = self.context.clock.now() + ESTABLISH_TIMEOUT
+        verdict = readiness(item)
+        if verdict.state is State.READY:
+            return item
+        with Streams(self.client, deadline) as streams:
+            streams.follow(Source(resource, None, None, f"metadata.name={key.name}"))
+            while verdict.state is State.PENDING:
+                left = deadline - self.context.clock.now()
+                change = streams.next(min(1.0, left))
+                if change and change.items and change.event != DELETED:
+                    item = change.items[-1]
+                    verdict = readiness(item)
+                if left <= 0:
+                    break
+        if verdict.state is not State.READY:
+            raise PlatformError(f"{key} does not serve its kinds: {verdict.reason}. See `kubectl describe {resource.plural} {key.name}`.")
+        self.client.discovery.forget()
+        return item
+
+    def _write_parent(self, contents: Contents) -> bool:
+        """Whether the parent was changed by it."""
+        if self.context.check:
+            return False
+        resource = self.client.resource("v1", "ConfigMap")
+        path = resource.path(self.group.namespace, self.group.parent_name)
+        query = {"fieldManager": self.group.manager, "force": True}
+        try:
+            self.client.request("PATCH", path, self.group.parent(contents), query=query, content_type=APPLY)
+        except ApiError as error:
+            if error.status == 404:
+                raise PlatformError(
+                    f"The namespace {self.group.namespace!r}, home of the set {self.group.name}, does not exist on {self.client.access}. "
+                    f"Put it into the bundle, or run `kubectl create namespace {self.group.namespace}`."
+                ) from error
+            raise
+        return True
+
+    # ---- prune and absent -----------------------------------------------------------------------------------------------------
+
+    def _prune(self, keys: list[Key]) -> list[Change]:
+        """Deletes members that the bundle no longer names, if this set's manager applied them; the order is the reverse of creation."""
+        mine = [key for key in keys if applied_by(self._before[key], self.group.manager)]
+        doomed = [key for key in mine if (key.group, key.kind) not in KEPT and not self._before[key]["metadata"].get("deletionTimestamp")]
+        kept = [Change(key, self._before[key]["apiVersion"], "kept", self._before[key]) for key in mine if (key.group, key.kind) in KEPT]
+        for change in kept:
+            change.warnings.append(
+                f"{change.key} is no longer in the set {self.group.name} and was kept, because data goes with it. "
+                f"When it shall go: `kubectl delete {change.key.kind.lower()} {change.key.name}"
+                + (f" -n {change.key.namespace}`." if change.key.namespace else "`.")
+            )
+        return [*self._delete(doomed, "pruned", "Background"), *kept]
+
+    def _delete(self, keys: list[Key], action: str, propagation: str) -> list[Change]:
+        items = [self._before[key] for key in keys]
+        forward = bundle.prerequisites(items)
+        backward: list[set[int]] = [set() for _ in items]
+        for index, before in enumerate(forward):
+            for other in before:
+                backward[other].add(index)
+
+        def work(index: int) -> Change:
+            item, key = items[index], keys[index]
+            options: Json = {
+                "apiVersion": "v1",
+                "kind": "DeleteOptions",
+                "propagationPolicy": propagation,
+                "preconditions": {"uid": item["metadata"]["uid"]},
+            }
+            if self.dry_run:
+                options["dryRun"] = [self.dry_run]
+            path = self.client.resource(item["apiVersion"], key.kind).path(key.namespace, key.name)
+            try:
+                self.client.request("DELETE", path, options)
+            except ApiError as error:
+                if error.status not in (404, 409):  # gone, or another object of the same name
+                    raise
+            return Change(key, item["apiVersion"], action, item)
+
+        outcomes = graph.run(backward, work, WORKERS)
+        done = [outcome for outcome in outcomes if isinstance(outcome, Change)]
+        failures = [
+            masks.scrub(explain(key, it), self.secrets) for key, it in zip(keys, outcomes, strict=True) if isinstance(it, PlatformError)
+        ]
+        unexpected = [it for it in outcomes if isinstance(it, Exception) and not isinstance(it, PlatformError | graph.Blocked)]
+        if unexpected:
+            raise unexpected[0]
+        if failures:
+            self.changes += done
+            raise PlatformError(
+                f"{len(failures)} of {len(keys)} objects of the set {self.group.name} could not be deleted: {' '.join(failures)}",
+                **{**self._result(False), "failures": failures},
+            )
+        return done
+
+    def absent(self, documents: list[Document], timeout: float) -> Result:
+        """Deletes every member this set applied, waits until they are gone, and then deletes the set's parent.
+
+        The definition is not needed: the set knows its members. Given, it helps to find those of a set whose parent was lost.
+        """
+        parent = self._parent()
+        contents = self.group.contents(parent)
+        if documents:
+            self._scopes = bundle_scopes(documents)
+            known = {scope_of(document) for document in documents}
+            spaces = {document["metadata"].get("namespace") or self.group.namespace for document in documents}
+            contents |= Contents(frozenset(known), frozenset(spaces))
+        self._before = self._list(contents, {})
+        self.secrets = masks.secret_values(self._before.values())
+        mine = [key for key in self._before if applied_by(self._before[key], self.group.manager)]
+        deadline = self.context.clock.now() + timeout
+        late = [key for key in mine if (key.group, key.kind) in KEPT]
+        self.changes = []
+        for keys in (
+            [key for key in mine if key not in late],
+            [key for key in late if key.kind != "Namespace"],
+            [key for key in late if key.kind == "Namespace"],
+        ):
+            self.changes += self._delete(keys, "deleted", "Foreground")
+            if not self.context.check:
+                self._until_gone(keys, deadline)
+        if parent is not None and not self.context.check:
+            path = self.client.resource("v1", "ConfigMap").path(self.group.namespace, self.group.parent_name)
+            try:
+                self.client.request("DELETE", path)
+            except ApiError as error:
+                if error.status != 404:
+                    raise
+        return self._result(parent is not None)
+
+    def _until_gone(self, keys: list[Key], deadline: float) -> None:
+        """Waits by watch; raises PlatformError with the finalizers that hold what is still there."""
+        left = {key: self._before[key] for key in keys}
+        if not left:
+            return
+        with Streams(self.client, deadline) as streams:
+            for key in keys:
+                resource = self.client.resource(self._before[key]["apiVersion"], key.kind)
+                streams.follow(Source(resource, key.namespace or None, self.group.selector))
+            while left and self.context.clock.now() < deadline:
+                first = next(iter(left))
+                self.context.progress.report(self.group.name, f"{len(left)} objects are being deleted, {first} among them")
+                change = streams.next(min(1.0, deadline - self.context.clock.now()))
+                if change is None:
+                    continue
+                about = {key_of(item) for item in change.items}
+                resource = change.source.resource
+                for key in list(left):
+                    same = (key.group, key.kind, key.namespace) == (resource.group, resource.kind, change.source.namespace or "")
+                    if same and ((change.event == LISTED and key not in about) or (change.event == DELETED and key in about)):
+                        del left[key]
+                left.update({key_of(item): item for item in change.items if change.event != DELETED and key_of(item) in left})
+        if left:
+            stuck = [f"{key} (finalizers: {', '.join(item['metadata'].get('finalizers') or ['none'])})" for key, item in left.items()]
+            raise PlatformError(
+                f"Deleted but not gone in time: {'; '.join(stuck)}. Is the controller that removes these finalizers still running?",
+                **self._result(True),
+            )
+        self.context.progress.report(self.group.name, "deleted", done=True)
+
+    # ---- result ---------------------------------------------------------------------------------------------------------------
+
+    def _result(self, parent_changed: bool) -> Result:
+        result: Result = {
+            "changed": parent_changed or any(change.changed for change in self.changes),
+            "objects": [change.described() for change in self.changes],
+        }
+        warnings = sorted({f"{change.key}: {text}" for change in self.changes for text in change.warnings})
+        if warnings:
+            result["warnings"] = masks.scrub(warnings, self.secrets)
+        if self.diff:
+            result["diff"] = [self._difference(change) for change in self.changes if change.changed]
+        return result
+
+    def _difference(self, change: Change) -> Json:
+        gone = change.action in ("pruned", "deleted")
+        before, after = masks.diff(
+            change.before, None if gone else change.after, self.secrets | masks.secret_values([change.before, change.after])
+        )
+        return {
+            "before_header": str(change.key),
+            "after_header": f"{change.key} ({change.action})",
+            "before": bundle.dump([before]) if before else "",
+            "after": bundle.dump([after]) if after else "",
+        }
+
+
+def _exact(contents: Contents, home: str) -> Contents:
+    """What the parent's annotations say: its own namespace is not among them."""
+    return Contents(contents.kinds, contents.namespaces - {home})
+
+
+def _holds(recorded: Contents, wanted: Contents) -> bool:
+    return wanted.kinds <= recorded.kinds and wanted.namespaces <= recorded.namespaces
+
+
+def _adds(change: Change, key: Key) -> bool:
+    return change.after is not None and bundle.defines(change.after) == (key.group, key.kind)
+
+
+def version(item: Json) -> str:
+    return str(item["metadata"].get("resourceVersion"))
+
+
+def significant(item: Json, document: Json, manager: str) -> tuple[t.Any, list[Json]]:
+    """What applying the document can change of an object: the fields it names, and which fields the manager owns.
+
+    Controllers write into the same objects meanwhile, so a resourceVersion that moved does not prove that we moved it.
+    """
+    owned = [
+        entry.get("fieldsV1") or {}
+        for entry in item["metadata"].get("managedFields") or []
+        if entry.get("manager") == manager and entry.get("operation") == "Apply"
+    ]
+    return project(item, document), owned
+
+
+def project(item: t.Any, document: t.Any) -> t.Any:
+    """The part of the item that the document names; lists whole, because the server merges them by keys of its own."""
+    if isinstance(item, dict) and isinstance(document, dict):
+        return {key: project(item.get(key), value) for key, value in document.items()}
+    return item
+
+
+def warning(header: str) -> str:
+    """The text of a Warning header as the API server writes it: ``299 - "text"``, with quotes and backslashes escaped."""
+    match = re.fullmatch(r'299 \S+ "((?:[^"\\]|\\.)*)".*', header)
+    return re.sub(r"\\(.)", r"\1", match.group(1)) if match else ""
+
+
+def explain(key: Key, error: PlatformError) -> str:
+    """One failed object in words: what the server said, and what to do."""
+    if not isinstance(error, ApiError) or not error.status:
+        return f"{key}: {error.message}"
+    causes = (error.body.get("details") or {}).get("causes") or []
+    conflicts = [cause for cause in causes if cause.get("reason") == "FieldManagerConflict"]
+    if conflicts:
+        owned = "; ".join(f"{cause.get('field', '?')} is owned by {owner(cause.get('message', ''))}" for cause in conflicts)
+        return f"{key}: {owned}. Take the fields over with force: true, or leave them out of the definition."
+    said = error.server_message.rstrip(".")
+    if error.status == 401:
+        return f"{key}: {error.message}"
+    if error.status == 404 and (error.body.get("details") or {}).get("kind") == "namespaces":
+        remedy = f"Put it into the bundle, or run `kubectl create namespace {key.namespace}`."
+        return f"{key}: the namespace {key.namespace!r} does not exist. {remedy}"
+    if any(cause.get("reason") == "NamespaceTerminating" for cause in causes):
+        return (
+            f"{key}: its namespace is being deleted. Wait for `kubectl wait --for=delete namespace/{key.namespace}`, then run this again."
+        )
+    hint = ""
+    if error.status == 403:
+        hint = f" Ask what is allowed with `kubectl auth can-i --list{f' -n {key.namespace}' if key.namespace else ''}`."
+    elif error.status == 422 and ("immutable" in said or "Forbidden: updates to" in said):
+        where = f" -n {key.namespace}" if key.namespace else ""
+        hint = f" Such a field is set once: to change it, delete the object first (`kubectl delete {key.kind.lower()} {key.name}{where}`)."
+    return f"{key}: {error.status} {error.reason}: {said}.{hint}"
+
+
+def owner(message: str) -> str:
+    """The manager in the server's conflict text, which reads ``conflict with "name" using v1`` or ``... with subresource "x"``."""
+    match = re.search(r'conflict with ("[^"]*"(?: with subresource "[^"]*")?)', message)
+    return match.group(1) if match else f"another manager ({message})"

@@ -1,0 +1,136 @@
+# Copyright: progressive.platform contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A Secret whose values are made once and never again (private: may change without notice)."""
+
+from __future__ import annotations
+
+import base64
+import secrets
+import string
+import typing as t
+
+from ansible_collections.progressive.platform.plugins.module_utils._kube.applyset import MANAGER
+from ansible_collections.progressive.platform.plugins.module_utils._kube.arguments import CONNECTION
+from ansible_collections.progressive.platform.plugins.module_utils._kube.client import APPLY, ApiError, Client, connect
+from ansible_collections.progressive.platform.plugins.module_utils._run import Context, Params, PlatformError, Result
+
+Json = dict[str, t.Any]
+
+ARGUMENTS: dict[str, t.Any] = {
+    "name": {"type": "str", "required": True},
+    "namespace": {"type": "str"},
+    "generate": {"type": "dict", "default": {}, "no_log": False},
+    "data": {"type": "dict", "default": {}, "no_log": True},
+    "labels": {"type": "dict", "default": {}},
+    "force": {"type": "bool", "default": False},
+    **CONNECTION,
+}
+
+LETTERS = string.ascii_letters + string.digits  # safe in URLs, shells and configuration files
+LENGTH = 32  # characters, 190 bits
+SHORTEST, LONGEST = 12, 1024
+FIELD_MANAGER = f"{MANAGER}.secret"
+ATTEMPTS = 5  # times that somebody else may change the Secret between our look and our write
+
+
+def run(params: Params, context: Context) -> Result:
+    """Result: changed, name, namespace, keys (all of the Secret's), generated (keys made by this run). Never a value."""
+    lengths = check(params)
+    with connect(params, context.clock) as client:
+        namespace = params["namespace"] or client.access.namespace
+        for attempt in range(ATTEMPTS):
+            try:
+                return _ensure(client, namespace, params, lengths, context.check)
+            except ApiError as error:
+                conflict = error.status == 409 and not _owners(error)
+                if not conflict or attempt == ATTEMPTS - 1:
+                    raise _explained(error, params["name"], namespace, client) from error
+    raise AssertionError("unreachable")
+
+
+def check(params: Params) -> dict[str, int]:
+    """The length of every key to generate; raises PlatformError for keys given twice and lengths that are none."""
+    lengths: dict[str, int] = {}
+    for key, options in params["generate"].items():
+        unknown = set(options or {}) - {"length"}
+        length = (options or {}).get("length", LENGTH)
+        if unknown:
+            raise PlatformError(f"generate.{key}: unknown option {sorted(unknown)[0]!r}; allowed: length.")
+        if isinstance(length, bool) or not str(length).isdigit() or not SHORTEST <= int(length) <= LONGEST:
+            raise PlatformError(f"generate.{key}.length: {length!r}; a whole number from {SHORTEST} to {LONGEST} is allowed.")
+        lengths[key] = int(length)
+    both = sorted(set(lengths) & set(params["data"]))
+    if both:
+        raise PlatformError(f"The key {both[0]!r} stands in generate and in data; it can only be one of them.")
+    if not lengths and not params["data"]:
+        raise PlatformError("Neither generate nor data names a key; at least one is wanted.")
+    return lengths
+
+
+def make(length: int) -> str:
+    return "".join(secrets.choice(LETTERS) for _ in range(length))
+
+
+def _ensure(client: Client, namespace: str, params: Params, lengths: dict[str, int], dry: bool) -> Result:
+    """One look and one write. Raises ApiError 409 without owners when somebody else wrote in between."""
+    resource = client.resource("v1", "Secret")
+    path = resource.path(namespace, params["name"])
+    before = client.find(path)
+    held = (before or {}).get("data") or {}
+    data = {key: held.get(key) or _encode(make(length)) for key, length in lengths.items()}
+    data |= {key: _encode(str(value)) for key, value in params["data"].items()}
+    labels = {"app.kubernetes.io/managed-by": MANAGER, "app.kubernetes.io/part-of": "progressive-platform", **params["labels"]}
+    metadata: Json = {"name": params["name"], "namespace": namespace, "labels": labels}
+    document: Json = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": data}
+    query = {"fieldManager": FIELD_MANAGER, "fieldValidation": "Strict", "dryRun": "All" if dry else None}
+    if before is None:
+        try:
+            # A POST fails when another run was first, so that no value is ever overwritten; a server-side apply would.
+            after = client.request("POST", resource.path(namespace), document, query=query)[2]
+        except ApiError as error:
+            if not (dry and error.status == 404):  # the namespace is not there yet, in check mode
+                raise
+    else:  # the values belong to this very version: when it has moved meanwhile, the server says 409
+        metadata["resourceVersion"] = before["metadata"]["resourceVersion"]
+    if before is not None or not dry:
+        # After a POST too: an applied field has an owner of its own kind, and without it the next run would find a change.
+        query["force"] = params["force"] or None
+        after = client.request("PATCH", path, document, query=query, content_type=APPLY)[2]
+    return {
+        "changed": before is None or (_meaning(before) != _meaning(after) if dry else version(before) != version(after)),
+        "name": params["name"],
+        "namespace": namespace,
+        "keys": sorted({*held, *data}),
+        "generated": [key for key in lengths if key not in held],
+    }
+
+
+def version(item: Json) -> str:
+    return str(item["metadata"]["resourceVersion"])
+
+
+def _meaning(item: Json) -> Json:
+    return {"data": item.get("data"), "labels": item["metadata"].get("labels"), "type": item.get("type")}
+
+
+def _encode(value: str) -> str:
+    return base64.b64encode(value.encode()).decode()
+
+
+def _owners(error: ApiError) -> list[str]:
+    causes = (error.body.get("details") or {}).get("causes") or []
+    return [str(cause.get("field")) for cause in causes if cause.get("reason") == "FieldManagerConflict"]
+
+
+def _explained(error: ApiError, name: str, namespace: str, client: Client) -> PlatformError:
+    fields = _owners(error)
+    if fields:
+        return PlatformError(f"Secret {namespace}/{name}: {', '.join(fields)} belong to another manager. Take them over with force: true.")
+    if error.status == 404:
+        return PlatformError(
+            f"Secret {namespace}/{name}: the namespace {namespace!r} does not exist on {client.access}. "
+            f"Run `kubectl create namespace {namespace}`, or apply the bundle that makes it first."
+        )
+    return error

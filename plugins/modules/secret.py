@@ -1,0 +1,108 @@
+#!/usr/bin/python
+# Copyright: progressive.platform contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: secret
+short_description: Make a Kubernetes Secret once
+version_added: 0.1.0
+author:
+  - progressive.platform contributors (@progressive-platform)
+description:
+  - Makes a Secret whose values are generated when it does not have them yet, and never changed by a later run.
+  - Values given in O(data) are kept as given, by server-side apply.
+  - No value is ever returned, shown in a diff or written to a log.
+extends_documentation_fragment:
+  - progressive.platform.kubernetes
+  - progressive.platform.attributes
+options:
+  name:
+    description: Name of the Secret.
+    type: str
+    required: true
+  namespace:
+    description: Namespace of the Secret. Without it that of the kubeconfig's context.
+    type: str
+  generate:
+    description:
+      - Keys to generate, each with its options; C(length) in characters, from 12 to 1024, is the only one and 32 unless given.
+      - Generated values hold letters and digits.
+    type: dict
+    default: {}
+  data:
+    description: Keys with the values they must have, as plain text.
+    type: dict
+    default: {}
+  labels:
+    description: Labels beside C(app.kubernetes.io/managed-by) and C(app.kubernetes.io/part-of).
+    type: dict
+    default: {}
+  force:
+    description: Whether keys that another field manager owns are taken over.
+    type: bool
+    default: false
+attributes:
+  action_group: {}
+  check_mode:
+    support: full
+  diff_mode:
+    support: none
+    details: A diff would have nothing to show but secrets.
+  idempotent:
+    support: full
+"""
+
+EXAMPLES = r"""
+- name: A password for Redis that no run ever changes
+  progressive.platform.secret:
+    name: redis-cluster-auth
+    namespace: database
+    generate:
+      password: {length: 40}
+
+- name: A key from the vault beside a generated one
+  progressive.platform.secret:
+    name: api
+    namespace: application
+    data:
+      upstream-key: "{{ vault_upstream_key }}"
+    generate:
+      session-key: {}
+"""
+
+RETURN = r"""
+name:
+  description: Name of the Secret.
+  returned: success
+  type: str
+namespace:
+  description: Namespace of the Secret.
+  returned: success
+  type: str
+keys:
+  description: Every key the Secret has.
+  returned: success
+  type: list
+  elements: str
+  sample: [password]
+generated:
+  description: Keys whose value this run made.
+  returned: success
+  type: list
+  elements: str
+  sample: [password]
+"""
+
+from ansible_collections.progressive.platform.plugins.module_utils._kube.secret import ARGUMENTS, run
+from ansible_collections.progressive.platform.plugins.module_utils._run import run_module
+
+
+def main() -> None:
+    run_module(ARGUMENTS, run)
+
+
+if __name__ == "__main__":
+    main()
