@@ -1,0 +1,49 @@
+# Copyright: progressive.platform contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: component_sets
+short_description: Names of the sets that roles apply
+version_added: 0.1.0
+author:
+  - The progressive.platform founders
+description:
+  - Each role of a component applies one set, called as the role, with dashes where Kubernetes wants them.
+options:
+  _input:
+    description: Names of the roles.
+    type: list
+    elements: str
+    required: true
+"""
+
+EXAMPLES = r"""
+- name: What is waited for
+  ansible.builtin.debug:
+    msg: "{{ ['progressive.platform.redis_cluster'] | progressive.platform.component_sets }}"
+  # ["redis-cluster"]
+"""
+
+RETURN = r"""
+_value:
+  description: Names for M(progressive.platform.wait).
+  type: list
+  elements: str
+"""
+
+import typing as t
+from collections.abc import Callable, Iterable
+
+
+def component_sets(roles: Iterable[str]) -> list[str]:
+    return [role.rpartition(".")[2].replace("_", "-") for role in roles]
+
+
+class FilterModule:
+    """Filters of the collection."""
+
+    def filters(self) -> dict[str, Callable[..., t.Any]]:
+        return {"component_sets": component_sets}
