@@ -33,7 +33,8 @@ options:
     default: localhost/progressive
   bases:
     description:
-      - Base images by name. A string is a reference; a dictionary has C(suite) and C(packages) of a Debian root filesystem, and maybe C(mirror).
+      - Base images by name.
+      - A string is a reference; a dictionary has C(suite), C(packages) and optionally C(mirror) of a Debian root filesystem.
     type: dict
     required: true
   revision:

@@ -16,9 +16,12 @@ from redis.asyncio import RedisCluster
 from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import RedisClusterException, RedisError
 
 from progressive.settings import Address, Environment, SettingsError, addresses
+
+# RedisClusterException, raised when no seed answers, is not a RedisError.
+REDIS_FAILURES = (RedisError, RedisClusterException, OSError)
 
 # Traces of transactions are proofs, not data.
 TRACE_SECONDS = 3600
@@ -101,7 +104,7 @@ class RedisBackend:
                 return await question
         except TimeoutError as error:
             raise BackendError(f"redis did not answer within {deadline or self.timeout * 2:g} s") from error
-        except (RedisError, OSError) as error:
+        except REDIS_FAILURES as error:
             raise BackendError(f"redis: {first_line(error)}") from error
 
     async def check(self) -> None:
@@ -165,5 +168,5 @@ async def _close(client: RedisCluster) -> None:
     try:
         async with asyncio.timeout(1):
             await client.aclose()
-    except (TimeoutError, RedisError, OSError):
+    except (TimeoutError, *REDIS_FAILURES):
         pass  # it was broken, that is why it goes

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -16,8 +17,14 @@ from progressive.transaction import StepError
 
 SERVICES = ("", "progressive.Agent")
 
-# A peer that comes back is found within a second; the library's default backs off to two minutes.
-CHANNEL = (("grpc.max_reconnect_backoff_ms", 1000), ("grpc.initial_reconnect_backoff_ms", 100), ("grpc.enable_http_proxy", 0))
+# A peer that comes back is found within a second (the library's default backs off to two minutes), and a new channel is a new
+# connection (by default it would share the old one's).
+CHANNEL = (
+    ("grpc.max_reconnect_backoff_ms", 1000),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.enable_http_proxy", 0),
+    ("grpc.use_local_subchannel_pool", 1),
+)
 
 
 class HealthServer:
@@ -50,6 +57,10 @@ class HealthServer:
             await self.server.stop(grace)
 
 
+# Between a Service's learning that a pod drains and our next connection to it.
+RETRY_PAUSE = 0.1
+
+
 class Channels:
     """One kept channel a peer."""
 
@@ -57,16 +68,42 @@ class Channels:
         self.channels: dict[str, grpc.aio.Channel] = {}
 
     async def serving(self, address: str, timeout: float) -> None:
-        """Return when the peer says SERVING; raise StepError otherwise."""
-        if address not in self.channels:
-            self.channels[address] = grpc.aio.insecure_channel(address, options=CHANNEL)
-        stub = health_pb2_grpc.HealthStub(self.channels[address])
+        """Return when the peer says SERVING; raise StepError when it does not within ``timeout`` seconds.
+
+        A kept channel is tied to one pod. When that pod drains or is gone, the next connection reaches another one, so a
+        refusal is asked again on a new channel.
+        """
+        deadline = time.monotonic() + timeout
+        while True:
+            refusal = await self._ask(address, max(0.1, deadline - time.monotonic()))
+            if not refusal:
+                return
+            await self._forget(address)
+            if time.monotonic() + RETRY_PAUSE > deadline:
+                raise StepError(f"gRPC health of {address}: {refusal}")
+            await asyncio.sleep(RETRY_PAUSE)
+
+    async def _ask(self, address: str, timeout: float) -> str:
+        """Empty for SERVING, otherwise the status's or the error's name."""
+        channel = self.channels.get(address) or grpc.aio.insecure_channel(address, options=CHANNEL)
+        self.channels[address] = channel
         try:
-            answer = await stub.Check(health_pb2.HealthCheckRequest(service=""), timeout=timeout)
+            answer = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(service=""), timeout=timeout)
         except grpc.aio.AioRpcError as error:
-            raise StepError(f"gRPC health of {address}: {error.code().name}") from error
-        if answer.status != health_pb2.HealthCheckResponse.SERVING:
-            raise StepError(f"gRPC health of {address}: {health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)}")
+            return str(error.code().name)
+        except asyncio.CancelledError:
+            if asyncio.current_task().cancelling():  # type: ignore[union-attr]
+                raise
+            return "UNAVAILABLE"  # another request's refusal closed the channel under this one
+        return (
+            ""
+            if answer.status == health_pb2.HealthCheckResponse.SERVING
+            else str(health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status))
+        )
+
+    async def _forget(self, address: str) -> None:
+        if channel := self.channels.pop(address, None):
+            await channel.close(grace=1)
 
     async def close(self) -> None:
         await asyncio.gather(*(channel.close() for channel in self.channels.values()))

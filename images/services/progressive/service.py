@@ -114,6 +114,10 @@ class Service:
             problem = ""
         except BackendError as error:
             problem = str(error)
+        except Exception as error:
+            # A mistake of ours must not leave the last good answer standing.
+            logger.exception("the check of %s failed in an unexpected way", backend.name)
+            problem = f"{backend.name}: {type(error).__name__}"
         before = self.problems.pop(backend.name, "")
         if problem:
             self.problems[backend.name] = problem
@@ -123,13 +127,10 @@ class Service:
             logs.event(logger, problem or f"{backend.name} is available", level=level, backend=backend.name)
 
     async def watch(self) -> None:
-        """Check every backend for ever; an unexpected error is logged and does not end the watch."""
+        """Check every backend for ever, side by side."""
         while True:
-            try:
-                await asyncio.gather(*(self.check(backend) for backend in self.backends.values()))
-                await self._announce()
-            except Exception:
-                logger.exception("a check failed in an unexpected way")
+            await asyncio.gather(*(self.check(backend) for backend in self.backends.values()))
+            await self._announce()
             await asyncio.sleep(self.settings.check_seconds)
 
     async def _announce(self) -> None:
