@@ -87,8 +87,9 @@ options:
   programs:
     description:
       - What is built from Go modules, by name. C(kubernetes) and C(pause) have to be there.
-      - Each has a C(version) and a C(package) (the main package of a published module), or C(modules) (path and version of what its own
-        C(main.go) requires), C(staging) (the one whose parts are modules of their own), C(symbols) and C(names).
+      - Each has a C(version) and a C(package) (the main package of a published module).
+      - One without C(package) has a C(main.go) of its own, with C(modules) (path and version of what it requires), C(staging) (that one
+        whose parts are modules of their own), C(symbols) (variables for the linker) and C(names) (what the program is called by).
     type: dict
     default: {}
   packages:
@@ -103,7 +104,9 @@ options:
     type: dict
     default: {}
   images:
-    description: Image archives (docker-archive or oci-archive, not compressed) every node gets. One is imported again when its content has changed.
+    description:
+      - Image archives (docker-archive or oci-archive, not compressed) every node gets.
+      - One is imported again when its content has changed.
     type: list
     elements: path
     default: []
@@ -202,7 +205,13 @@ nodes:
   type: list
   elements: dict
   sample:
-    - {name: node-1, zone: zone-1, pool: app, address: 10.111.0.2, pods: 10.244.1.0/24, link: pp-1, volumes: /root/.cache/progressive-platform/run/nodes/node-1/volumes}
+    - name: node-1
+      zone: zone-1
+      pool: app
+      address: 10.111.0.2
+      pods: 10.244.1.0/24
+      link: pp-1
+      volumes: /root/.cache/progressive-platform/run/nodes/node-1/volumes
 components:
   description: Whether each daemon runs as it should.
   returned: when state is status and provider is modules

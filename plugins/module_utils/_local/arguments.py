@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ansible_collections.progressive.platform.plugins.module_utils._kube.arguments import CONNECTION
-from ansible_collections.progressive.platform.plugins.module_utils._local import images, layout, providers
+from ansible_collections.progressive.platform.plugins.module_utils._local import builds, images, layout, providers
 from ansible_collections.progressive.platform.plugins.module_utils._local.cluster import LocalCluster
 from ansible_collections.progressive.platform.plugins.module_utils._run import Context, Params, PlatformError, Result
 
@@ -90,11 +90,16 @@ def run(params: Params, context: Context) -> Result:
     local = LocalCluster(
         cluster,
         context,
-        sources=Path(options.get("sources") or "."),
-        wanted_packages=options["packages"],
+        builder=builds.Builder(
+            sources=Path(options.get("sources") or "."),
+            work=cluster.paths.sources,
+            binaries=cluster.paths.binaries,
+            logs=cluster.paths.logs,
+            timeout=options["build_timeout"],
+        ),
+        packages=options["packages"],
         component_images=component_images(options, cluster),
-        archives=[Path(archive) for archive in options["images"]],
+        extra_archives=[Path(archive) for archive in options["images"]],
         timeout=options["wait_timeout"],
-        build_timeout=options["build_timeout"],
     )
     return {"up": local.up, "down": local.down, "status": local.status}[options["state"]]()

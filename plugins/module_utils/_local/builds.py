@@ -14,7 +14,6 @@ import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 import typing as t
 from collections.abc import Callable, Mapping
@@ -112,93 +111,92 @@ def check_go() -> None:
         raise PlatformError(f"Go {GO_VERSION[0]}.{GO_VERSION[1]} or later is wanted to build Kubernetes; 'go env GOVERSION' says {said}.")
 
 
-def is_built(program: Program, binaries: Path) -> bool:
-    """Whether the program of this very version, and every name it is called by, is there."""
-    return (binaries / program.file).exists() and all(
-        (binaries / link).is_symlink() and os.readlink(binaries / link) == program.file for link in program.links
-    )
+@dataclass(frozen=True)
+class Builder:
+    """Builds programs: our own ``main.go`` are in ``sources``, work is done below ``work``, finished programs lie in ``binaries``.
 
+    ``logs`` gets everything Go prints, a file for each program; ``timeout`` is for one program, in seconds.
+    """
 
-def build(
-    program: Program, sources: Path, work: Path, binaries: Path, logs: Path, say: Callable[[str], None], timeout: float = 3600.0
-) -> None:
-    """Build ``program`` into ``binaries``; ``say`` is told the progress, ``logs`` gets everything Go prints; ``timeout`` in seconds."""
-    target = binaries / program.file
-    if not target.exists():
-        directory = work / program.file
-        log = logs / f"build-{program.file}.log"
-        output = directory / "out" / (program.package.rsplit("/", maxsplit=1)[-1] if program.package else program.name)
-        for path in (directory, output.parent, binaries, logs):
-            path.mkdir(parents=True, exist_ok=True)
-        environment = {**GO_ENVIRONMENT, "GOBIN": str(output.parent)}
-        with open(log, "w", encoding="utf-8") as file:
-            if not program.package:
-                prepare(program, sources, directory, file, environment, say, timeout)
-            go(build_command(program, output), directory, file, environment, say, timeout)
-        output.replace(target)
-        shutil.rmtree(directory, ignore_errors=True)
-    for link in program.links:
-        symlink(binaries / link, program.file)
+    sources: Path
+    work: Path
+    binaries: Path
+    logs: Path
+    timeout: float = 3600.0
 
-
-def prepare(
-    program: Program,
-    sources: Path,
-    directory: Path,
-    log: t.TextIO,
-    environment: Mapping[str, str],
-    say: Callable[[str], None],
-    timeout: float,
-) -> None:
-    """Write main.go and go.mod of one of our own programs, and let Go complete the requirements."""
-    shutil.copy(sources / program.name / "main.go", directory / "main.go")
-    write_atomic(directory / "go.mod", go_mod(program.name, {}))
-    staging_go_mod = ""
-    if program.staging:
-        say("downloads the module's description")
-        wanted = f"{program.staging}@{program.modules[program.staging]}"
-        found = json.loads(
-            call(["go", "mod", "download", "-json", wanted], timeout=timeout, env={**environment, "GOFLAGS": "-mod=mod", "GOWORK": "off"})
+    def has(self, program: Program) -> bool:
+        """Whether the program of this very version, and every name it is called by, is there."""
+        return (self.binaries / program.file).exists() and all(
+            (self.binaries / link).is_symlink() and os.readlink(self.binaries / link) == program.file for link in program.links
         )
-        staging_go_mod = Path(found["GoMod"]).read_text(encoding="utf-8")
-    write_atomic(directory / "go.mod", go_mod(program.name, program.modules, program.staging, staging_go_mod))
-    if program.modules:
-        go(["go", "mod", "tidy"], directory, log, environment, say, timeout)
 
+    def build(self, program: Program, say: Callable[[str], None]) -> None:
+        """Build ``program`` unless it is there; ``say`` is told how far it is."""
+        target = self.binaries / program.file
+        if not target.exists():
+            directory = self.work / program.file
+            output = directory / "out" / (program.package.rsplit("/", maxsplit=1)[-1] if program.package else program.name)
+            for path in (directory, output.parent, self.binaries, self.logs):
+                path.mkdir(parents=True, exist_ok=True)
+            with open(self.logs / f"build-{program.file}.log", "w", encoding="utf-8") as log:
+                if not program.package:
+                    self.prepare(program, directory, log, say)
+                self.go(build_command(program, output), directory, log, say)
+            output.replace(target)
+            shutil.rmtree(directory, ignore_errors=True)
+        for link in program.links:
+            symlink(self.binaries / link, program.file)
 
-def go(
-    command: list[str], directory: Path, log: t.TextIO, environment: Mapping[str, str], say: Callable[[str], None], timeout: float
-) -> None:
-    """Run one go command; each line it prints goes to the log, and how far it is to ``say``."""
-    compiled = 0
-    log.write(f"$ {' '.join(command)}\n")
-    log.flush()
-    process = subprocess.Popen(
-        ["timeout", "--kill-after=5", str(int(timeout)), *command],
-        cwd=directory,
-        env={**os.environ, **environment},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-    )
-    try:
-        for line in process.stdout or ():
-            log.write(line)
-            log.flush()
-            if line.startswith("go: downloading"):
-                say(line.removeprefix("go: ").strip())
-            elif re.fullmatch(r"[\w.~/-]+\n", line):
-                compiled += 1
-                say(f"{compiled} packages compiled, now {line.strip()}")
-        code = process.wait()
-    except BaseException:
-        process.send_signal(signal.SIGTERM)
-        process.wait(timeout=10)
-        raise
-    if code:
-        limit = f" (stopped after {timeout:g} s)" if code == 124 else ""
-        raise PlatformError(
-            f"'{' '.join(command)}' ended with code {code}{limit}; its last lines, all of them in {log.name}:\n{tail(Path(log.name))}"
+    def prepare(self, program: Program, directory: Path, log: t.TextIO, say: Callable[[str], None]) -> None:
+        """Write main.go and go.mod of one of our own programs, and let Go complete the requirements."""
+        source = self.sources / program.name / "main.go"
+        if not source.exists():
+            raise PlatformError(f"The program {program.name} names no package, so {source} is wanted, and it is not there.")
+        shutil.copy(source, directory / "main.go")
+        staging_go_mod = ""
+        if program.staging:
+            write_atomic(directory / "go.mod", go_mod(program.name, {}))
+            wanted = f"{program.staging}@{program.modules[program.staging]}"
+            say(f"downloading {wanted}")
+            found = json.loads(
+                call(["go", "-C", str(directory), "mod", "download", "-json", wanted], timeout=self.timeout, env=GO_ENVIRONMENT)
+            )
+            staging_go_mod = Path(found["GoMod"]).read_text(encoding="utf-8")
+        write_atomic(directory / "go.mod", go_mod(program.name, program.modules, program.staging, staging_go_mod))
+        if program.modules:
+            self.go(["go", "mod", "tidy"], directory, log, say)
+
+    def go(self, command: list[str], directory: Path, log: t.TextIO, say: Callable[[str], None]) -> None:
+        """Run one go command; each line it prints goes to the log, and how far it is to ``say``."""
+        compiled = 0
+        log.write(f"$ {' '.join(command)}\n")
+        log.flush()
+        process = subprocess.Popen(
+            ["timeout", "--kill-after=5", str(int(self.timeout)), *command],
+            cwd=directory,
+            env={**os.environ, **GO_ENVIRONMENT, "GOBIN": str(directory / "out")},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
         )
+        try:
+            for line in process.stdout or ():
+                log.write(line)
+                log.flush()
+                if line.startswith("go: downloading"):
+                    say(line.removeprefix("go: ").strip())
+                elif re.fullmatch(r"[\w.~/-]+\n", line):
+                    compiled += 1
+                    say(f"{compiled} packages compiled, now {line.strip()}")
+            code = process.wait()
+        except BaseException:
+            process.terminate()
+            process.wait(timeout=10)
+            raise
+        if code:
+            limit = f" (stopped after {self.timeout:g} s)" if code == 124 else ""
+            raise PlatformError(
+                f"'{' '.join(command)}' ended with code {code}{limit}; its last lines, all of them in {log.name}:\n{tail(Path(log.name))}"
+            )

@@ -12,8 +12,10 @@ import os
 import socket
 import threading
 import time
+import typing as t
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ansible_collections.progressive.platform.plugins.module_utils._local import (
@@ -35,32 +37,23 @@ BUILDS_SIDE_BY_SIDE = 2
 START_TIMEOUT = 60.0  # seconds a daemon may take until it answers
 
 
+@dataclass
 class LocalCluster:
     """One local cluster on this machine, as its options want it."""
 
-    def __init__(
-        self,
-        cluster: Cluster,
-        context: Context,
-        sources: Path,
-        wanted_packages: Sequence[str] = (),
-        component_images: Mapping[str, images.Image] | None = None,
-        archives: Sequence[Path] = (),
-        timeout: float = 300.0,
-        build_timeout: float = 3600.0,
-    ) -> None:
-        self.cluster = cluster
-        self.paths = cluster.paths
-        self.context = context
-        self.sources = sources
-        self.wanted_packages = wanted_packages
-        self.component_images = component_images or {}
-        self.extra_archives = list(archives)
-        self.timeout = timeout
-        self.build_timeout = build_timeout
+    cluster: Cluster
+    context: Context
+    builder: builds.Builder
+    packages: Sequence[str] = ()
+    component_images: Mapping[str, images.Image] = field(default_factory=dict)
+    extra_archives: Sequence[Path] = ()
+    timeout: float = 300.0
+    notes: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.paths = self.cluster.paths
         self.processes = Processes(self.paths.records, Cgroups())
-        self.nodes = {node.name: node for node in cluster.nodes}
-        self.notes: list[str] = []
+        self.nodes = {node.name: node for node in self.cluster.nodes}
         self._building = threading.Semaphore(BUILDS_SIDE_BY_SIDE)
 
     # ---- observe --------------------------------------------------------------------------------------------------------------
@@ -105,20 +98,24 @@ class LocalCluster:
         to_pack = frozenset(name for name in self.component_images if not self.archive(name).exists())
         with ThreadPoolExecutor(max_workers=4) as pool:
             network = pool.submit(nodes.has_network)
-            described = pool.submit(self.described_nodes, records, running)
+            known = pool.submit(self.known_nodes, running)
             imports = [(name, pool.submit(self.has_to_import, name, records, running, to_pack)) for name in self.nodes]
+            answer = known.result()
+            if answer is None:
+                # A process that is there and does not answer is of no use; etcd may be the one that hangs.
+                mute = {"kube-apiserver"} if control_plane.etcd_healthy(self.cluster) else {"kube-apiserver", "etcd"}
+                running -= mute
             return Observation(
-                packages=tuple(packages.missing(self.wanted_packages)),
-                programs=frozenset(
-                    name for name, program in self.cluster.programs.items() if not builds.is_built(program, self.paths.binaries)
-                ),
+                packages=tuple(packages.missing(self.packages)),
+                programs=frozenset(name for name, program in self.cluster.programs.items() if not self.builder.has(program)),
                 archives=to_pack,
                 network=network.result(),
                 credentials=all(path.exists() for path in control_plane.credential_files(self.cluster)),
                 running=running,
                 strangers=frozenset(name for name, record in records.items() if name not in wanted and self.processes.alive(record)),
                 imports=frozenset(name for name, job in imports if job.result()),
-                nodes=described.result(),
+                forgotten=frozenset(answer or {}) - frozenset(self.nodes),
+                nodes=self.described(answer or {}, records),
             )
 
     def has_to_import(self, name: str, records: Mapping[str, Record], running: frozenset[str], to_pack: frozenset[str]) -> bool:
@@ -130,20 +127,23 @@ class LocalCluster:
         record = records.get(f"kubelet-{name}")
         return started_at(record.start) if record else 0.0
 
-    def described_nodes(self, records: Mapping[str, Record], running: frozenset[str]) -> frozenset[str]:
-        """The nodes that are ready and carry their labels and taints."""
+    def known_nodes(self, running: frozenset[str]) -> dict[str, dict[str, t.Any]] | None:
+        """The API server's nodes by name; None when it does not answer."""
         if "kube-apiserver" not in running or not self.paths.kubeconfig.exists():
-            return frozenset()
+            return None
         try:
             with control_plane.client(self.cluster) as api:
-                found = control_plane.node_objects(api)
+                return control_plane.node_objects(api)
         except PlatformError:
-            return frozenset()
+            return None
+
+    def described(self, known: Mapping[str, dict[str, t.Any]], records: Mapping[str, Record]) -> frozenset[str]:
+        """The nodes that are ready and carry their labels and taints."""
         return frozenset(
             name
             for name, node in self.nodes.items()
-            if control_plane.is_ready(found.get(name), self.kubelet_start(name, records))
-            and not control_plane.node_patch(node, found[name])
+            if control_plane.is_ready(known.get(name), self.kubelet_start(name, records))
+            and not control_plane.node_patch(node, known[name])
         )
 
     # ---- execute --------------------------------------------------------------------------------------------------------------
@@ -197,6 +197,7 @@ class LocalCluster:
             "start": self.start,
             "import": self.import_images,
             "describe": self.describe,
+            "forget": self.forget,
         }
         self.context.progress.report(step.subject, step.verb)
         begun = time.monotonic()
@@ -205,20 +206,12 @@ class LocalCluster:
         return changed
 
     def install(self, _subject: str) -> bool:
-        packages.install(packages.missing(self.wanted_packages))
+        packages.install(packages.missing(self.packages))
         return True
 
     def build(self, name: str) -> bool:
         with self._building:
-            builds.build(
-                self.cluster.programs[name],
-                self.sources,
-                self.paths.sources,
-                self.paths.binaries,
-                self.paths.logs,
-                lambda message: self.context.progress.report(name, message),
-                self.build_timeout,
-            )
+            self.builder.build(self.cluster.programs[name], lambda message: self.context.progress.report(name, message))
         return True
 
     def pack(self, name: str) -> bool:
@@ -340,13 +333,18 @@ class LocalCluster:
                     )
                 self.context.clock.sleep(0.2)
 
+    def forget(self, name: str) -> bool:
+        """Delete the Node object of a node that is not wanted any more."""
+        with control_plane.client(self.cluster) as api:
+            return control_plane.delete_node(api, name)
+
     # ---- status and down ------------------------------------------------------------------------------------------------------
 
     def status(self) -> Result:
         """What runs; changes nothing and never fails because something does not."""
         records = self.processes.records()
         running = self.running(records)
-        ready = self.described_nodes(records, running)
+        ready = self.described(self.known_nodes(running) or {}, records)
         components = {name: name in running for name in self.daemons()}
         if all(components.values()) and ready == frozenset(self.nodes) and nodes.has_network():
             state = "up"
@@ -366,7 +364,7 @@ class LocalCluster:
         return {"changed": bool(found), "state": "down", "actions": found, "notes": self.notes}
 
     def empty_stores(self) -> None:
-        """Stop kubelets and containers and let each containerd forget its containers, so that the next start finds images and nothing else."""
+        """Stop kubelets and containers and let each containerd forget its containers: the next start finds images and nothing else."""
         records = self.processes.records()
         self.processes.stop([record for name, record in records.items() if name.startswith("kubelet-")], grace=2.0)
         homes = [
@@ -399,7 +397,7 @@ class LocalCluster:
     def locked(self) -> Iterator[None]:
         """Only one run at a time changes the cluster; another waits for it, as long as a build may take."""
         self.paths.cache.mkdir(parents=True, exist_ok=True)
-        deadline = self.context.clock.now() + self.build_timeout
+        deadline = self.context.clock.now() + self.builder.timeout
         with open(self.paths.cache / "lock", "w", encoding="ascii") as file:
             while True:
                 try:
@@ -408,7 +406,7 @@ class LocalCluster:
                 except BlockingIOError as error:
                     if self.context.clock.now() > deadline:
                         raise PlatformError(
-                            f"Another run holds {file.name} since {self.build_timeout:g} s; end it and run again."
+                            f"Another run holds {file.name} since {self.builder.timeout:g} s; end it and run again."
                         ) from error
                     self.context.progress.report("local cluster", "waits for another run")
                     self.context.clock.sleep(0.5)

@@ -154,6 +154,17 @@ def node_objects(api: Client) -> dict[str, dict[str, t.Any]]:
     return {item["metadata"]["name"]: item for item in api.get("/api/v1/nodes").get("items") or []}
 
 
+def delete_node(api: Client, name: str) -> bool:
+    """Delete the Node; whether there was one."""
+    try:
+        api.request("DELETE", f"/api/v1/nodes/{name}")
+    except ApiError as error:
+        if error.status != 404:
+            raise
+        return False
+    return True
+
+
 def is_ready(item: Mapping[str, t.Any] | None, since: float = 0.0) -> bool:
     """Whether the node says it is ready, and has said so after ``since`` (seconds since the epoch).
 

@@ -28,6 +28,7 @@ CGROUP = "progressive-platform"
 REPOSITORY = "localhost/progressive"
 CONTAINERD_SOCKET = "/run/containerd/containerd.sock"
 API_PORT = 6443
+MAX_NODES = 64
 KUBELET_CNI = "/etc/cni/net.d"
 
 
@@ -151,7 +152,7 @@ class Cluster:
 
 @dataclass(frozen=True)
 class Daemon:
-    """A long-running program: its command, the files it reads (path: content), and the node in whose namespaces it runs ('' is the host)."""
+    """A long-running program: its command, the files it reads (path: content), and the node it runs in ('' is the host)."""
 
     name: str
     command: tuple[str, ...]
@@ -192,6 +193,14 @@ def networks(node_network: str, pod_network: str, service_network: str, count: i
     )
 
 
+def peer_routes(cluster: Cluster, node: Node) -> dict[str, str]:
+    """Pod network -> address of every other node there may ever be, so that one that joins later changes nothing in this one."""
+    nodes_network, pod_network = ipaddress.IPv4Network(cluster.node_network), ipaddress.IPv4Network(cluster.pod_network)
+    room = min(MAX_NODES, nodes_network.num_addresses - 3, 2 ** (24 - pod_network.prefixlen) - 1)
+    addresses, pods = networks(cluster.node_network, cluster.pod_network, cluster.service_network, room)
+    return {block: address for block, address in zip(pods, addresses, strict=True) if address != node.address}
+
+
 def taint_text(taint: str | Mapping[str, str]) -> str:
     """``key=value:Effect`` of a taint that is written so already or as ``{key, value, effect}``."""
     if isinstance(taint, Mapping):
@@ -217,6 +226,8 @@ def make_cluster(params: Mapping[str, t.Any]) -> Cluster:
     """The cluster the module's options describe; PlatformError names the option that cannot be."""
     wanted = params["nodes"]
     names = [node["name"] for node in wanted]
+    if len(names) > MAX_NODES:
+        raise PlatformError(f"local_cluster_nodes names {len(names)} nodes; one machine bears at most {MAX_NODES}.")
     if not names:
         raise PlatformError("local_cluster_nodes must name at least one node.")
     if double := sorted({name for name in names if names.count(name) > 1}):

@@ -42,10 +42,10 @@ def survey(cluster: Cluster, processes: Processes) -> list[str]:
 
 
 def remove(cluster: Cluster, processes: Processes) -> list[str]:
-    """Remove all of it; what was removed."""
-    removed = [f"process {name}" for name in processes.stop(processes.records().values())]
+    """Remove all of it; what was removed. Nobody needs the state any more, so nobody gets long to save it."""
+    removed = [f"process {name}" for name in processes.stop(processes.records().values(), grace=0.5)]
     if killed := processes.cgroups.kill():
-        removed.append(f"{killed} processes of nodes and pods")
+        removed.append(f"{killed} more processes of nodes and pods")
     removed += nodes.remove_network()
     removed += [f"control group {path}" for path in processes.cgroups.tops()]
     processes.cgroups.remove()

@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from ansible_collections.progressive.platform.plugins.module_utils._local.layout import BRIDGE, Cluster, Node, mounts
+from ansible_collections.progressive.platform.plugins.module_utils._local.layout import BRIDGE, Cluster, Node, mounts, peer_routes
 from ansible_collections.progressive.platform.plugins.module_utils._local.processes import Record
 from ansible_collections.progressive.platform.plugins.module_utils._local.shell import call, succeeds
 
@@ -65,14 +65,14 @@ def cables() -> list[str]:
 
 def make_mountpoints(cluster: Cluster, node: Node) -> None:
     """The directories a node's mounts cover; those the machine did not have are noted, for ``down`` to remove them."""
-    noted = cluster.paths.run / CREATED
-    created = noted.read_text(encoding="utf-8").splitlines() if noted.exists() else []
-    for target, source in mounts(cluster, node).items():
+    wanted = mounts(cluster, node)
+    for source in wanted.values():
         source.mkdir(parents=True, exist_ok=True)
-        created += make_directories(Path(target))
-    created += make_directories(Path("/run/containerd"))
-    noted.parent.mkdir(parents=True, exist_ok=True)
-    noted.write_text("".join(f"{path}\n" for path in dict.fromkeys(created)), encoding="utf-8")
+    for target in ("/run/containerd", *wanted):
+        if created := make_directories(Path(target)):
+            # Nodes are made side by side: one write of a few bytes to a file opened for appending is never torn.
+            with open(cluster.paths.run / CREATED, "a", encoding="utf-8") as noted:
+                noted.write("".join(f"{path}\n" for path in created))
 
 
 def make_directories(path: Path) -> list[str]:
@@ -81,9 +81,14 @@ def make_directories(path: Path) -> list[str]:
     while not path.exists():
         missing.insert(0, path)
         path = path.parent
+    made = []
     for directory in missing:
-        directory.mkdir(exist_ok=True)
-    return [str(directory) for directory in missing]
+        try:
+            directory.mkdir()
+        except FileExistsError:
+            continue
+        made.append(str(directory))
+    return made
 
 
 def remove_mountpoints(cluster: Cluster) -> list[str]:
@@ -109,11 +114,16 @@ def connect(cluster: Cluster, node: Node, holder: Record) -> None:
         "link set lo up",
         f"address add {node.address}/{cluster.prefix} dev eth0",
         "link set eth0 up",
-        f"route add default via {cluster.address}",
-        *(f"route add {other.pods} via {other.address}" for other in cluster.nodes if other != node),
+        # No default route: the world outside is "unreachable" at once, which hurts less than silence. This one serves the node's own
+        # processes, whose packets need a route before kube-proxy's rules see them.
+        f"route add {cluster.service_network} via {cluster.address}",
+        *(f"route add {pods} via {address}" for pods, address in peer_routes(cluster, node).items()),
     ]
     call([*enter(holder, "net"), "ip", "-batch", "-"], stdin="\n".join(inside) + "\n")
     call([*enter(holder, "net"), "sysctl", "-qw", "net.ipv4.ip_forward=1"])
+    for chain in ("FORWARD", "OUTPUT"):
+        # A Service kube-proxy does not know yet: without an answer, clients wait 30 s before they try again.
+        call([*enter(holder, "net"), "iptables", "-w", "5", "-A", chain, "-d", cluster.service_network, "-j", "REJECT"])
     call(["ip", "route", "replace", node.pods, "via", node.address, "dev", BRIDGE])
 
 

@@ -29,7 +29,7 @@ CGROUP_ROOT = Path("/sys/fs/cgroup")
 
 @dataclass(frozen=True)
 class Record:
-    """A started daemon: ``start`` in clock ticks since ``boot``, ``fingerprint`` of what was wanted, ``holder`` of its node's namespaces."""
+    """A started daemon: ``start`` in clock ticks since ``boot``, ``fingerprint`` of what was wanted, ``holder`` of its node."""
 
     name: str
     pid: int
@@ -85,7 +85,7 @@ class Processes:
         return record is not None and record.boot == self.boot and start_time(record.pid) == record.start
 
     def start(self, daemon: Daemon, group: str, log: Path, holder: Record | None = None) -> Record:
-        """Start ``daemon`` in the control group ``group`` and, with ``holder``, in that process's namespaces; no descriptor is inherited."""
+        """Start ``daemon`` in the control group ``group``, with ``holder`` in that process's namespaces; it inherits no descriptor."""
         for path, content in daemon.files.items():
             write_atomic(path, content)
         log.parent.mkdir(parents=True, exist_ok=True)

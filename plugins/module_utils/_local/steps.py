@@ -34,6 +34,7 @@ class Step:
 class Observation:
     """What was found. ``running`` names the daemons that run as wanted; ``strangers`` those that run and are not wanted any more.
 
+    ``forgotten`` names the nodes the API server knows and nobody wants any more.
     ``imports`` says of each node whether an archive is still to be imported; ``nodes`` which are ready with their labels and taints.
     """
 
@@ -45,6 +46,7 @@ class Observation:
     running: frozenset[str] = frozenset()
     strangers: frozenset[str] = frozenset()
     imports: frozenset[str] = frozenset()
+    forgotten: frozenset[str] = frozenset()
     nodes: frozenset[str] = field(default_factory=frozenset)
 
 
@@ -89,6 +91,8 @@ def plan(cluster: Cluster, seen: Observation) -> list[Step]:
             steps.append(Step("start", f"kube-proxy-{node.name}", (*api, f"start kubelet-{node.name}")))
         if whole or node.name not in seen.nodes or f"kubelet-{node.name}" not in valid:
             steps.append(Step("describe", node.name, (*api, f"start kubelet-{node.name}", "start kube-controller-manager")))
+    gone = seen.forgotten | {name.removeprefix("holder-") for name in seen.strangers if name.startswith("holder-")}
+    steps += [Step("forget", name, ("start kube-apiserver", *stops)) for name in sorted(gone)]
     return steps
 
 
