@@ -19,6 +19,13 @@ description:
   - Root filesystems, wheels and images that do not need each other are made side by side. An interrupted run goes on where it stopped.
   - Missing tools (buildah, mmdebstrap) are installed with apt.
 options:
+  state:
+    description:
+      - V(present) builds what is missing.
+      - V(absent) removes the archives of the images, those of earlier builds too. Bases, wheels, layers and what was pushed stay.
+    type: str
+    choices: [present, absent]
+    default: present
   source:
     description: Folder with C(images.yml) and the Containerfiles. The collection's own by default.
     type: path
@@ -112,7 +119,7 @@ EXAMPLES = r"""
 RETURN = r"""
 images:
   description: Every image wanted.
-  returned: success
+  returned: O(state=present)
   type: list
   elements: dict
   contains:
@@ -128,9 +135,14 @@ images:
     built:
       description: Whether this run built it, or would in check mode.
       type: bool
+removed:
+  description: Archives that were removed, or would be in check mode.
+  returned: O(state=absent)
+  type: list
+  elements: str
 references:
   description: References by name.
-  returned: success
+  returned: O(state=present)
   type: dict
   sample:
     app: localhost/progressive/app:0.1.0-0f3b2c4d5e6a

@@ -16,6 +16,7 @@ from ansible_collections.progressive.platform.plugins.module_utils._kube.argumen
 from ansible_collections.progressive.platform.plugins.module_utils._run import Context, Params, PlatformError, Result
 
 ARGUMENTS: dict[str, t.Any] = {
+    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
     "source": {"type": "path"},
     "names": {"type": "list", "elements": "str", "default": []},
     "registry": {"type": "str", "default": LOCAL_REGISTRY},
@@ -72,9 +73,14 @@ def make_job(params: Params) -> Job:
 
 
 def run(params: Params, context: Context) -> Result:
-    """What the module does, for its options; check mode says what would be built."""
+    """What the module does, for its options; check mode says what would be built or removed."""
     job = make_job(params)
     builder = Builder(job, context)
+    if params["state"] == "absent":
+        found = builder.found()
+        if not context.check:
+            builder.remove(found)
+        return {"changed": bool(found), "removed": [str(archive) for archive in found]}
     missing = builder.missing()
     if missing and not context.check:
         builder.build(missing)

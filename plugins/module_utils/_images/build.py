@@ -16,7 +16,7 @@ import os
 import re
 import shutil
 import typing as t
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -190,18 +190,33 @@ class Builder:
     def stored(self, reference: str) -> bool:
         return succeeds(self.buildah.command("inspect", "--type", "image", reference))
 
+    def found(self) -> list[Path]:
+        """Archives of the job's images, this build's and earlier ones', newest first within a name; none of images that are pushed."""
+        archives: list[Path] = []
+        for image in () if self.job.push else self.job.images.values():
+            # Other programs' archives lie in the same folder, so a name is not enough.
+            ours = re.compile(re.escape(image.name) + r"-[^-]+-[0-9a-f]{12}\.tar")
+            files = [path for path in self.job.cache.glob(f"{image.name}-*.tar") if ours.fullmatch(path.name)]
+            archives += sorted(files, key=lambda path: -path.stat().st_mtime)
+        return archives
+
+    def remove(self, archives: Iterable[Path]) -> None:
+        """Remove archives, and their images in the storage; bases, wheels and layers stay for the next build."""
+        for path in archives:
+            path.unlink(missing_ok=True)
+            name, _, tag = path.stem.partition("-")
+            if name in self.job.images and shutil.which("buildah"):
+                succeeds(self.buildah.command("rmi", f"{self.job.images[name].reference.rsplit(':', 1)[0]}:{tag}"))
+
     def forget(self) -> None:
-        """Remove archives of earlier builds, and their images in the storage, but for the newest ones of each name."""
-        if self.job.push:
-            return
-        for image in self.job.images.values():
-            pattern = re.compile(re.escape(image.name) + r"-[^-]+-[0-9a-f]{12}\.tar")
-            found = [path for path in self.job.cache.glob(f"{image.name}-*.tar") if pattern.fullmatch(path.name)]
-            for path in sorted(found, key=lambda path: -path.stat().st_mtime)[KEEP:]:
-                if path != self.job.archive(image):
-                    path.unlink()
-                    tag = path.stem.removeprefix(f"{image.name}-")
-                    succeeds(self.buildah.command("rmi", f"{image.reference.rsplit(':', 1)[0]}:{tag}"))
+        """Remove earlier builds, but for the newest ones of each name."""
+        kept = {self.job.archive(image) for image in self.job.images.values()}
+        seen: dict[str, int] = {}
+        for path in self.found():
+            name = path.name.partition("-")[0]
+            seen[name] = seen.get(name, 0) + 1
+            if seen[name] > KEEP and path not in kept:
+                self.remove([path])
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
