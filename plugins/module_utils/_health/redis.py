@@ -125,7 +125,9 @@ def _disagreements(live: Sequence[Node]) -> list[str]:
         for entry in node.entries.values():
             if (entry.failed or entry.suspected) and "noaddr" not in entry.flags:
                 failed.setdefault(entry.id, []).append(node.name)
-    problems += [f"{plural(len(sayers), 'node')} say that {_name(identity, live)} has failed" for identity, sayers in failed.items()]
+    for identity, sayers in failed.items():
+        who = f"{sayers[0]} says" if len(sayers) == 1 else f"{len(sayers)} nodes say"
+        problems.append(f"{who} that {_name(identity, live)} has failed")
     return problems
 
 

@@ -79,11 +79,11 @@ def run_checks(checks: Sequence[Check], look: Look, patience: Patience, clock: C
 
         result = persist(checks[index], in_turn, patience, clock, told)
         result = replace(result, started=result.started - begin)
+        if result.attempts > 1:
+            progress.report(checks[index].name, result.finding.message, done=True)
         with changed:
             results[index] = result
             changed.notify_all()
-        if result.attempts > 1:
-            progress.report(checks[index].name, result.finding.message, done=True)
 
     for index in range(len(checks)):
         # Not a pool: its threads are joined at exit, and a stuck one would keep the process.

@@ -19,6 +19,7 @@ from ansible_collections.progressive.platform.plugins.module_utils._health.clust
     is_true,
     labels_of,
     name_of,
+    namespace_of,
     selects,
 )
 from ansible_collections.progressive.platform.plugins.module_utils._health.model import Finding, Options, age, plural, verdict
@@ -108,15 +109,23 @@ def workload_problems(item: Object, pods: Sequence[Object], around: Surroundings
         if not problems and not troubles and warning:
             troubles = [warning]
         problems.append(f"{who}: {verdict_of_item.reason}" + (f" ({'; '.join(troubles)})" if troubles else ""))
-    elif not pods and (item["spec"].get("replicas", 1) or 0) > 0 and item["kind"] != "DaemonSet" and item["kind"] != "Job":
+    elif not pods and item["kind"] in ("Deployment", "StatefulSet") and item["spec"].get("replicas", 1):
         problems.append(f"{item['kind']} {name_of(item)} has no pods")
-    return problems
+    return problems + [problem for pod in pods for problem in outdated(item, pod)]
+
+
+def outdated(item: Object, pod: Object) -> Iterator[str]:
+    """A StatefulSet with OnDelete counts as rolled out while its pods run an older template: nobody but a person replaces them."""
+    newest = (item.get("status") or {}).get("updateRevision")
+    running = labels_of(pod).get("controller-revision-hash")
+    if (item["spec"].get("updateStrategy") or {}).get("type") == "OnDelete" and newest and running and running != newest:
+        delete = f"kubectl delete pod {name_of(pod)} -n {namespace_of(pod)}"
+        yield f"{_who(pod)} still runs an older template ({running}, not {newest}): replace it with `{delete}`"
 
 
 def pod_problems(pod: Object, around: Surroundings, options: Options) -> Iterator[str]:
     """Each cause in a sentence: the container's reason with its last words, scheduling, the node, or the newest warning."""
-    status, name, node = pod.get("status") or {}, name_of(pod), pod["spec"].get("nodeName", "")
-    who = f"pod {name} on {node}" if node else f"pod {name}"
+    status, node, who = pod.get("status") or {}, pod["spec"].get("nodeName", ""), _who(pod)
     if node and not around.nodes_ready.get(node, False):
         state = "is NotReady" if node in around.nodes_ready else "is gone"
         yield f"{who}: node {node} {state}"
@@ -141,6 +150,11 @@ def pod_problems(pod: Object, around: Surroundings, options: Options) -> Iterato
             if since < options["restart_window"]:
                 why = ended.get("reason") or f"exit code {ended.get('exitCode')}"
                 yield f"{who}: container {container['name']} restarted {count} times, the last time {age(since)} ago ({why})"
+
+
+def _who(pod: Object) -> str:
+    node = pod["spec"].get("nodeName")
+    return f"pod {name_of(pod)} on {node}" if node else f"pod {name_of(pod)}"
 
 
 def _not_ready(pod: Object) -> str:
