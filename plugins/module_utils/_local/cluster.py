@@ -151,6 +151,7 @@ class LocalCluster:
     def up(self) -> Result:
         if os.geteuid() != 0:
             raise PlatformError("The local cluster makes network namespaces and starts containers and needs root; run it as root.")
+        self.refuse_foreign()
         absent = [str(archive) for archive in self.extra_archives if not archive.exists()]
         if absent:
             raise PlatformError(f"local_cluster_images names {', '.join(absent)}, which is not there; build the images first.")
@@ -245,7 +246,7 @@ class LocalCluster:
         if not daemon.node:
             if name == "etcd":
                 return self.start_etcd(daemon)
-            started = self.processes.start(daemon, f"control-plane/{name}", log)
+            started = self.processes.start(daemon, f"{layout.CONTROL_PLANE_GROUP}/{name}", log)
             self.processes.until(started, self.ready_check(daemon, started), log, START_TIMEOUT)
             if name == "kube-apiserver":
                 control_plane.bind_roles(self.cluster)
@@ -276,7 +277,7 @@ class LocalCluster:
         log = self.paths.log(daemon.name)
         had_data = self.paths.etcd.exists()
         try:
-            started = self.processes.start(daemon, "control-plane/etcd", log)
+            started = self.processes.start(daemon, f"{layout.CONTROL_PLANE_GROUP}/etcd", log)
             self.processes.until(started, lambda: control_plane.etcd_healthy(self.cluster), log, 20.0 if had_data else START_TIMEOUT)
         except PlatformError as error:
             if not had_data:
@@ -284,7 +285,7 @@ class LocalCluster:
             self.processes.stop(record for name, record in self.processes.records().items() if name == "etcd")
             control_plane.discard_etcd(self.cluster)
             self.notes.append(f"etcd could not start from its data, which were discarded: the cluster begins anew. {error.message}")
-            started = self.processes.start(daemon, "control-plane/etcd", log)
+            started = self.processes.start(daemon, f"{layout.CONTROL_PLANE_GROUP}/etcd", log)
             self.processes.until(started, lambda: control_plane.etcd_healthy(self.cluster), log, START_TIMEOUT)
         return True
 
@@ -356,12 +357,20 @@ class LocalCluster:
 
     def down(self) -> Result:
         """Take everything away that is ours; binaries and images stay. Works on whatever a machine stop has left, too."""
+        self.refuse_foreign()
         found = leftovers.survey(self.cluster, self.processes)
         if not self.context.check and found:
             with self.locked():
                 self.empty_stores()
                 found = leftovers.remove(self.cluster, self.processes)
         return {"changed": bool(found), "state": "down", "actions": found, "notes": self.notes}
+
+    def refuse_foreign(self) -> None:
+        if other := leftovers.foreign(self.cluster, self.processes):
+            raise PlatformError(
+                f"A local cluster runs on this machine already, from {other}; a machine bears one. "
+                f"Use it with XDG_CACHE_HOME={other.parent}, or remove it with XDG_CACHE_HOME={other.parent} make down."
+            )
 
     def empty_stores(self) -> None:
         """Stop kubelets and containers and let each containerd forget its containers: the next start finds images and nothing else."""

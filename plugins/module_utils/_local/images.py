@@ -18,7 +18,7 @@ import os
 import tarfile
 import typing as t
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ansible_collections.progressive.platform.plugins.module_utils._local.layout import CONTAINERD_SOCKET
@@ -38,12 +38,14 @@ class Image:
     files: Mapping[str, Path]
     entrypoint: tuple[str, ...] = ()
     user: str = ""
-    links: Mapping[str, str] | None = None
+    links: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def file(self) -> str:
-        """``localhost/progressive/pause:v1`` -> ``pause-v1.tar``."""
-        return self.reference.rsplit("/", maxsplit=1)[-1].replace(":", "-") + ".tar"
+        """``localhost/progressive/pause:v1`` -> ``pause-v1-<what it is made of>.tar``, so that another recipe makes another archive."""
+        recipe = [self.reference, sorted((path, str(source)) for path, source in self.files.items()), self.entrypoint, self.user]
+        digest = hashlib.sha256(json.dumps([*recipe, sorted(self.links.items())]).encode()).hexdigest()
+        return f"{self.reference.rsplit('/', maxsplit=1)[-1].replace(':', '-')}-{digest[:8]}.tar"
 
 
 def pack(image: Image, target: Path) -> None:
@@ -53,7 +55,7 @@ def pack(image: Image, target: Path) -> None:
     archive = target.with_name(f".{target.name}.{os.getpid()}")
     try:
         with tarfile.open(layer, "w", format=tarfile.PAX_FORMAT) as tar:
-            paths = [*image.files, *(image.links or {})]
+            paths = [*image.files, *image.links]
             parents = {parent for path in paths for parent in Path(path).parents if str(parent) != "/"}
             for directory in sorted({str(parent) for parent in parents} | {"/tmp"}):  # noqa: S108 - a path in the image
                 entry = tarfile.TarInfo(directory.lstrip("/"))
@@ -64,7 +66,7 @@ def pack(image: Image, target: Path) -> None:
                 entry.mode, entry.size = 0o755, source.stat().st_size
                 with open(source, "rb") as file:
                     tar.addfile(entry, file)
-            for path, goal in sorted((image.links or {}).items()):
+            for path, goal in sorted(image.links.items()):
                 entry = tarfile.TarInfo(path.lstrip("/"))
                 entry.type, entry.linkname, entry.mode = tarfile.SYMTYPE, goal, 0o777
                 tar.addfile(entry)

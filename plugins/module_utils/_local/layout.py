@@ -25,6 +25,7 @@ from ansible_collections.progressive.platform.plugins.module_utils._run import P
 CONTEXT = "progressive-local"
 BRIDGE = "pp0"
 CGROUP = "progressive-platform"
+CONTROL_PLANE_GROUP = "control-plane"
 REPOSITORY = "localhost/progressive"
 CONTAINERD_SOCKET = "/run/containerd/containerd.sock"
 API_PORT = 6443

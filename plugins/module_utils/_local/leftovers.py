@@ -10,13 +10,14 @@ Namespaces and the mounts in them end with a node's last process, so no list of 
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import subprocess
 import time
 from pathlib import Path
 
 from ansible_collections.progressive.platform.plugins.module_utils._local import nodes
-from ansible_collections.progressive.platform.plugins.module_utils._local.layout import BRIDGE, Cluster
+from ansible_collections.progressive.platform.plugins.module_utils._local.layout import BRIDGE, CONTROL_PLANE_GROUP, Cluster
 from ansible_collections.progressive.platform.plugins.module_utils._local.processes import Processes
 
 MOUNTS = Path("/proc/self/mounts")
@@ -26,6 +27,16 @@ def mounted_below(directory: Path, mounts: str) -> list[str]:
     """Mount points below ``directory`` in the text of /proc/mounts, the deepest first; blanks are written as \\040 there."""
     points = [line.split(" ")[1].encode().decode("unicode_escape") for line in mounts.splitlines() if line.count(" ") >= 3]
     return sorted((point for point in points if point.startswith(f"{directory}/")), reverse=True)
+
+
+def foreign(cluster: Cluster, processes: Processes) -> Path | None:
+    """The cache of another local cluster that runs on this machine; a machine bears one, and ours must not harm it."""
+    for pid in processes.cgroups.processes(CONTROL_PLANE_GROUP):
+        with contextlib.suppress(OSError):
+            program = Path(os.readlink(f"/proc/{pid}/exe"))
+            if program.name.startswith("kubernetes-") and program.parent != cluster.paths.binaries.resolve():
+                return program.parent.parent
+    return None
 
 
 def survey(cluster: Cluster, processes: Processes) -> list[str]:
