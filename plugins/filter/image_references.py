@@ -31,8 +31,8 @@ options:
 EXAMPLES = r"""
 - name: Where Redis comes from
   ansible.builtin.debug:
-    msg: "{{ ({'redis': {'repository': 'redis', 'tag': '7.2.11'}} | progressive.platform.image_references('mirror.example.com/hub')).redis }}"
-  # mirror.example.com/hub/redis:7.2.11
+    msg: "{{ {'redis': {'repository': 'redis', 'tag': '7.2.11'}} | progressive.platform.image_references('mirror.example.com/hub') }}"
+  # {"redis": "mirror.example.com/hub/redis:7.2.11"}
 """
 
 RETURN = r"""

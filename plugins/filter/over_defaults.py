@@ -11,8 +11,10 @@ version_added: 0.1.0
 author:
   - The progressive.platform founders
 description:
-  - Gives each item of a dictionary what it does not say itself, from one or more layers of defaults; later layers win, the item wins over all.
-  - Dictionaries are merged at every depth; lists and scalars are replaced; null replaces whatever is below it, which switches an option off.
+  - Gives each item of a dictionary what it does not say itself, from one or more layers of defaults.
+    Later layers win, the item wins over all.
+  - Dictionaries are merged at every depth; lists and scalars are replaced.
+  - Null replaces whatever is below it, which switches an option off.
   - C({name}) in a string of the defaults becomes the item's key. Strings of the items themselves are left alone.
   - An item that is null is left out.
 positional: _input, layers

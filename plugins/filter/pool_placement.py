@@ -49,7 +49,9 @@ def pool_placement(names: Iterable[str], pools: Mapping[str, Mapping[str, t.Any]
     if unknown := [name for name in names if name not in pools]:
         raise AnsibleFilterError(f"no node pool is called {', '.join(unknown)}; platform_pools has {', '.join(pools)}")
     labels = [pools[name].get("labels") or {} for name in names]
-    terms = [{"matchExpressions": [{"key": key, "operator": "In", "values": [value]} for key, value in wanted.items()]} for wanted in labels]
+    terms = [
+        {"matchExpressions": [{"key": key, "operator": "In", "values": [value]} for key, value in wanted.items()]} for wanted in labels
+    ]
     anywhere = not terms or not all(labels)
     tolerations = [
         {"key": taint["key"], "operator": "Equal", "value": taint.get("value", ""), "effect": taint["effect"]}

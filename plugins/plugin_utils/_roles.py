@@ -37,16 +37,21 @@ def role_path(name: str) -> Path:
         try:
             package = importlib.import_module("ansible_collections." + ".".join(collection))
         except ImportError as error:
+            wanted = ".".join(collection)
             raise PlatformError(
-                f"role {name}: collection {'.'.join(collection)} is not installed; run: ansible-galaxy collection install {'.'.join(collection)}"
+                f"role {name}: collection {wanted} is not installed; run: ansible-galaxy collection install {wanted}"
             ) from error
         path = Path(next(iter(package.__path__))) / "roles" / role
     else:
         raise PlatformError(f"role {name}: a role is named role or namespace.collection.role")
     if not path.is_dir():
-        known = ", ".join(sorted(entry.name for entry in _ROLES.iterdir() if entry.is_dir()))
-        raise PlatformError(f"there is no role {name}; this collection has {known}")
+        raise PlatformError(f"there is no role {name}; this collection has {', '.join(collection_roles())}")
     return path
+
+
+def collection_roles() -> list[str]:
+    """Names of this collection's roles."""
+    return sorted(entry.name for entry in _ROLES.iterdir() if entry.is_dir())
 
 
 def dependencies(name: str) -> list[str]:
@@ -59,9 +64,9 @@ def dependencies(name: str) -> list[str]:
 
 
 def role_specs(name: str) -> Variables:
-    """The options of the role's entry point ``main`` as meta/argument_specs.yml gives them; empty when it has none."""
+    """All options of the role's entry points as meta/argument_specs.yml gives them; empty when it has none."""
     specs = _load(role_path(name), "meta", "argument_specs").get("argument_specs") or {}
-    return (specs.get("main") or {}).get("options") or {}
+    return {option: spec for entry in specs.values() for option, spec in (entry.get("options") or {}).items()}
 
 
 def role_defaults(name: str) -> Variables:

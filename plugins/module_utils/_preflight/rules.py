@@ -1,0 +1,573 @@
+# Copyright: progressive.platform contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What variables mean beyond their types: tables first, then the rules that look at more than one value (private).
+
+Patterns are variable paths; ``*`` stands for one key or list index. Where a rule comes from: Kubernetes' own validation, Redis'
+documentation, or an installation that went wrong; see the table "What the original gets wrong" in the design.
+"""
+
+from __future__ import annotations
+
+import typing as t
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+from ansible_collections.progressive.platform.plugins.module_utils._preflight import kinds
+from ansible_collections.progressive.platform.plugins.module_utils._preflight.findings import Finding, Path, name, suggestion, wrong
+from ansible_collections.progressive.platform.plugins.module_utils._preflight.kinds import Kind, between
+from ansible_collections.progressive.platform.plugins.module_utils._preflight.quantities import humane, quantity
+
+Values = Mapping[str, t.Any]
+Spec = Mapping[str, t.Any]
+
+
+@dataclass(frozen=True)
+class Role:
+    """One role as it would run: its specification, its variables' values, and, where it has stateless services, the complete ones."""
+
+    name: str
+    specs: Mapping[str, Spec] = field(default_factory=dict)
+    values: Values = field(default_factory=dict)
+    broken: Mapping[str, str] = field(default_factory=dict)
+    services: Mapping[str, Values] = field(default_factory=dict)
+    needs: Values = field(default_factory=dict)
+
+
+# ---- tables -----------------------------------------------------------------------------------------------------------------------
+
+_AMOUNTS: Spec = {
+    "type": "dict",
+    "options": {"cpu": {"type": "raw"}, "memory": {"type": "raw"}, "ephemeral-storage": {"type": "raw"}},
+}
+_FLOW: Spec = {
+    "type": "dict",
+    "options": {"pods": {"type": "dict"}, "namespaces": {"type": "dict"}, "ports": {"type": "list", "elements": "raw", "required": True}},
+}
+_TEXTS: Spec = {"type": "list", "elements": "str"}
+
+# What the free keys of a mapping hold: an argument specification can only describe options whose names it knows.
+SERVICE_SHAPES: dict[str, Spec] = {
+    "ports.*": {"type": "dict", "options": {"container": {"type": "int", "required": True}, "service": {"type": "int"}}},
+    "environment.*": {"type": "str"},
+    "environment_fields.*": {"type": "str"},
+    "environment_secrets.*": {
+        "type": "dict",
+        "options": {"secret": {"type": "str", "required": True}, "key": {"type": "str", "required": True}},
+    },
+    "config.*": {"type": "str"},
+    "init.*": {"type": "dict", "options": {"command": _TEXTS, "image": {"type": "str"}, "resources": {"type": "dict"}}},
+    "volumes.*": {"type": "dict", "options": {"path": {"type": "str"}, "size": {"type": "str"}}},
+    "resources.requests": _AMOUNTS,
+    "resources.limits": _AMOUNTS,
+    "network.from.*": _FLOW,
+    "network.to.*": _FLOW,
+    "rules.*": {
+        "type": "dict",
+        "options": dict.fromkeys(("apiGroups", "resources", "resourceNames", "nonResourceURLs"), _TEXTS)
+        | {"verbs": {**_TEXTS, "required": True}},
+    },
+}
+SHAPES: dict[str, Spec] = {
+    "platform_images.*": {"type": "str"},
+    "platform_pools.*": {
+        "type": "dict",
+        "options": {
+            "labels": {"type": "dict"},
+            "taints": {
+                "type": "list",
+                "elements": "dict",
+                "options": {"key": {"required": True}, "value": {}, "effect": {"required": True}},
+            },
+            "nodes": _TEXTS,
+        },
+    },
+    "catalog_images.*": {
+        "type": "dict",
+        "options": {"repository": {"required": True}, "tag": {}, "digest": {}, "licence": {"required": True}, "end_of_life": {}},
+    },
+    "baseline_priority_classes.*": {"type": "dict", "options": {"value": {"type": "int", "required": True}, "description": {}}},
+    "baseline_secrets.*": {"type": "dict", "options": {"type": {}, "data": {"type": "dict", "required": True}}},
+    "baseline_container_requests": _AMOUNTS,
+    "baseline_container_limits": _AMOUNTS,
+    "redis_cluster_resources.requests": _AMOUNTS,
+    "redis_cluster_resources.limits": _AMOUNTS,
+    "app_agents.*": {"type": "str"},
+}
+
+SERVICE_VALUES: dict[str, Kind] = {
+    "image": kinds.optional_image,
+    "names.*": kinds.service_name,
+    "labels": kinds.labels,
+    "ports.*.container": kinds.port,
+    "ports.*.service": kinds.port,
+    "affinity_seconds": between(0, 86400, "seconds"),
+    "environment_secrets.*.secret": kinds.dns_subdomain,
+    "environment_secrets.*.key": kinds.config_key,
+    "config_maps.*": kinds.dns_subdomain,
+    "secrets.*": kinds.dns_subdomain,
+    "init.*.image": kinds.image,
+    "resources.requests.*": kinds.amount,
+    "resources.limits.*": kinds.amount,
+    "probes.*.path": kinds.http_path,
+    "probes.*.delay": between(0, None, "seconds"),
+    "probes.*.period": between(1, None, "second"),
+    "probes.*.timeout": between(1, None, "second"),
+    "probes.*.failures": between(1),
+    "volumes.*.path": kinds.absolute_path,
+    "volumes.*.size": kinds.amount,
+    "replicas": between(0),
+    "scaling.min": between(1),
+    "scaling.max": between(1),
+    "scaling.cpu": between(1, 1000, "percent"),
+    "scaling.memory": between(1, 1000, "percent"),
+    "scaling.requests_per_second": between(0),
+    "scaling.*.percent": between(1, None, "percent"),
+    "scaling.*.period": between(1, 1800, "seconds"),
+    "scaling.*.window": between(0, 3600, "seconds"),
+    "rollout.*": kinds.count_or_percent,
+    "budget.*": kinds.count_or_percent,
+    "priority_class": kinds.dns_subdomain,
+    "grace_seconds": between(0, None, "seconds"),
+    "drain_seconds": between(0, None, "seconds"),
+    "network.*.*.ports.*": kinds.port_or_name,
+    "network.*.*.pods": kinds.labels,
+    "network.*.*.namespaces": kinds.labels,
+}
+SERVICE_KEYS: dict[str, Kind] = {
+    "ports": kinds.port_name,
+    "volumes": kinds.dns_label,
+    "init": kinds.dns_label,
+    "environment": kinds.environment_name,
+    "environment_fields": kinds.environment_name,
+    "environment_secrets": kinds.environment_name,
+    "config": kinds.environment_name,
+}
+VALUES: dict[str, Kind] = {
+    "platform_name": kinds.label_value,
+    "platform_environment": kinds.label_value,
+    "platform_namespace": kinds.dns_label,
+    "platform_registry": kinds.registry,
+    "platform_images.*": kinds.image,
+    "platform_pull_secrets.*": kinds.dns_subdomain,
+    "platform_user": between(1, 2**31 - 1),
+    "platform_pools.*.labels": kinds.labels,
+    "platform_pools.*.nodes.*": kinds.dns_subdomain,
+    "platform_pools.*.taints.*.key": kinds.label_key,
+    "platform_pools.*.taints.*.value": kinds.label_value,
+    "platform_pools.*.taints.*.effect": kinds.taint_effect,
+    "platform_storage_class": kinds.optional_subdomain,
+    "platform_cluster_domain": kinds.dns_subdomain,
+    "platform_wait_timeout": between(1, None, "second"),
+    "catalog_images.*.repository": kinds.repository,
+    "catalog_images.*.tag": kinds.tag,
+    "catalog_images.*.digest": kinds.digest,
+    "baseline_namespaces.*.name": kinds.dns_label,
+    "baseline_namespaces.*.labels": kinds.labels,
+    "baseline_quota.*": kinds.optional_amount,
+    "baseline_container_requests.*": kinds.amount,
+    "baseline_container_limits.*": kinds.amount,
+    "baseline_api_server_cidrs.*": kinds.network,
+    "baseline_api_server_ports.*": kinds.port,
+    "baseline_dns_ports.*": kinds.port,
+    "baseline_priority_classes.*.value": between(-(2**31), 10**9),
+    "redis_cluster_image": kinds.image,
+    # A majority must be left when one master is gone (https://redis.io/docs/latest/operate/oss_and_stack/management/scaling/).
+    "redis_cluster_masters": between(3, 1000),
+    "redis_cluster_replicas_per_master": between(0, 10),
+    "redis_cluster_resources.requests.*": kinds.amount,
+    "redis_cluster_resources.limits.*": kinds.amount,
+    "redis_cluster_maxmemory_percent": between(60, 75, "percent"),
+    "redis_cluster_node_timeout": between(500, 60000, "milliseconds"),
+    "redis_cluster_replica_validity_factor": between(0),
+    "redis_cluster_backlog": kinds.amount,
+    "redis_cluster_storage.size": kinds.amount,
+    "redis_cluster_storage.class": kinds.optional_subdomain,
+    "redis_cluster_priority_class": kinds.dns_subdomain,
+    "redis_cluster_user": between(1, 2**31 - 1),
+    "redis_cluster_group": between(1, 2**31 - 1),
+    "redis_cluster_probe_period": between(1, 300, "seconds"),
+    "redis_cluster_stop_timeout": between(5, 600, "seconds"),
+    "redis_cluster_password_length": between(12, 1024, "characters"),
+    "redis_cluster_converge_timeout": between(1, None, "second"),
+    "app_image": kinds.image,
+    "app_redis": kinds.host_port,
+    "app_agents.*": kinds.url,
+    "agents_image": kinds.image,
+    "agents_redis": kinds.host_port,
+    "agents_coordinator": kinds.dns_label,
+}
+KEYS: dict[str, Kind] = {
+    "platform_pools": kinds.dns_label,
+    "baseline_priority_classes": kinds.dns_subdomain,
+    "baseline_secrets": kinds.dns_subdomain,
+    "app_services": kinds.service_name,
+    "agents_services": kinds.service_name,
+    "workload_services": kinds.service_name,
+}
+
+# Directives the role itself decides; another value would break what it promises.
+_REDIS_OWN = {
+    *("bind", "port", "dir", "daemonize", "pidfile", "include", "protected-mode", "requirepass", "masterauth"),
+    *("cluster-enabled", "cluster-config-file", "cluster-node-timeout", "cluster-require-full-coverage"),
+    *("cluster-allow-replica-migration", "cluster-replica-validity-factor", "cluster-announce-ip", "cluster-announce-hostname"),
+    *("appendonly", "maxmemory", "maxmemory-policy", "repl-backlog-size"),
+}
+
+
+def values_of(table: Mapping[str, Kind], keys: Mapping[str, Kind], root: Path, value: t.Any, skip: int = 0) -> Iterator[Finding]:
+    """Every value and key at and under ``root`` that its line of the tables does not allow; patterns begin after ``skip`` pieces."""
+    for path, item in walk(root, value):
+        if (kind := lookup(table, path[skip:])) and (allowed := kind(item)):
+            yield wrong(path, item, allowed)
+        if isinstance(item, Mapping) and (kind := lookup(keys, path[skip:])):
+            for key in item:
+                if allowed := kind(key):
+                    yield Finding(name((*path, str(key))), f"the name {key}", allowed, f"Rename {name((*path, str(key)))}.")
+
+
+def walk(path: Path, value: t.Any) -> Iterator[tuple[Path, t.Any]]:
+    """The value itself and everything in it, with paths."""
+    yield path, value
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from walk((*path, str(key)), item)
+    elif isinstance(value, (list, tuple)):
+        for index, item in enumerate(value):
+            yield from walk((*path, str(index)), item)
+
+
+T = t.TypeVar("T")
+
+
+def lookup(table: Mapping[str, T], path: Path) -> T | None:
+    """The line of the table whose pattern matches the path."""
+    for pattern, entry in table.items():
+        pieces = pattern.split(".")
+        if len(pieces) == len(path) and all(piece in ("*", own) for piece, own in zip(pieces, path, strict=True)):
+            return entry
+    return None
+
+
+# ---- one service ------------------------------------------------------------------------------------------------------------------
+
+
+def service_rules(path: Path, service: Values, shared: Values) -> Iterator[Finding]:
+    """Rules about one complete service; ``path`` is its variable, ``shared`` the values of the catalog and of baseline."""
+    if not service["image"]:
+        yield wrong((*path, "image"), service["image"], "an image reference", f"Set {name(path)}.image, or the image of all its kind.")
+    for kind, object_name in service["names"].items():
+        if allowed := kinds.service_name(object_name):
+            yield wrong(
+                (*path, "names", kind),
+                object_name,
+                allowed,
+                f"Choose a shorter or simpler name than {path[-1]}, or set {name(path)}.names.{kind}.",
+            )
+    if service["labels"].get("app") != path[-1]:
+        yield wrong((*path, "labels", "app"), service["labels"].get("app"), path[-1], "The pods are selected by this label; leave it out.")
+    yield from _resources(path, service)
+    yield from _ports(path, service)
+    yield from _scaling(path, service)
+    yield from _disruption(path, service)
+    yield from pools_exist((*path, "pools"), service["pools"], shared)
+    yield from priority_exists((*path, "priority_class"), service["priority_class"], shared)
+    if int(service["drain_seconds"]) >= int(service["grace_seconds"]):
+        yield wrong(
+            (*path, "drain_seconds"),
+            service["drain_seconds"],
+            f"less than grace_seconds ({service['grace_seconds']})",
+            f"Lower it, or raise {name(path)}.grace_seconds.",
+        )
+    for variable in sorted(set(service["environment"]) & set(service["environment_secrets"])):
+        if service["environment"][variable] is not None and service["environment_secrets"][variable] is not None:
+            yield Finding(
+                name((*path, "environment", variable)),
+                "set twice",
+                "one source",
+                f"Remove it here or from {name(path)}.environment_secrets.",
+            )
+
+
+def limits_hold(path: Path, resources: Values) -> Iterator[Finding]:
+    """Requests are there, and not above their limits."""
+    requests, limits = resources.get("requests") or {}, resources.get("limits") or {}
+    for resource in ("cpu", "memory"):
+        if requests.get(resource) is None:
+            yield wrong((*path, "requests", resource), None, "a quantity", "Without a request the scheduler packs pods blindly.")
+    if limits.get("memory") is None:
+        yield wrong((*path, "limits", "memory"), None, "a quantity", "Without a memory limit one pod can take its node down.")
+    for resource, wanted in requests.items():
+        limit = limits.get(resource)
+        if wanted is not None and limit is not None and quantity(wanted) > quantity(limit):
+            yield wrong(
+                (*path, "requests", resource),
+                wanted,
+                f"at most the limit, {limit}",
+                f"Lower it, or raise {name((*path, 'limits', resource))}.",
+            )
+
+
+def _resources(path: Path, service: Values) -> Iterator[Finding]:
+    yield from limits_hold((*path, "resources"), service["resources"])
+    storage = (service["resources"].get("limits") or {}).get("ephemeral-storage")
+    folders = {key: folder for key, folder in service["volumes"].items() if folder}
+    for key, folder in folders.items():
+        for part in ("path", "size"):
+            if not folder.get(part):
+                yield wrong((*path, "volumes", key, part), None, "a value, it is required", f"Set {name((*path, 'volumes', key, part))}.")
+    sizes = [quantity(folder["size"]) for folder in folders.values() if folder.get("size")]
+    if storage is not None and sum(sizes) > quantity(storage):
+        yield wrong(
+            (*path, "resources", "limits", "ephemeral-storage"),
+            storage,
+            f"at least {humane(int(sum(sizes)))}, the volumes' sizes together",
+            "The kubelet evicts a pod whose folders outgrow it.",
+        )
+    for where, number in Counter(folder.get("path") for folder in folders.values()).items():
+        if where and number > 1:
+            yield wrong((*path, "volumes"), f"{where} {number} times", "each path once")
+
+
+def _ports(path: Path, service: Values) -> Iterator[Finding]:
+    ports = {key: number for key, number in service["ports"].items() if number}
+    for side in ("container", "service"):
+        for number, times in Counter(port[side] for port in ports.values() if port.get(side) is not None).items():
+            if times > 1:
+                yield wrong((*path, "ports"), f"{side} port {number} {times} times", "each port once")
+    for probe, check in service["probes"].items():
+        if check and check["port"] not in ports:
+            meant = suggestion(str(check["port"]), ports)
+            remedy = f"Did you mean {meant}?" if meant else ""
+            yield wrong((*path, "probes", probe, "port"), check["port"], f"one of the ports {', '.join(ports)}", remedy)
+    for index, flow in enumerate((service["network"] or {}).get("from") or []):
+        for port in flow["ports"]:
+            if not str(port).isdigit() and port not in ports:
+                yield wrong((*path, "network", "from", str(index), "ports"), port, f"one of the ports {', '.join(ports)}, or a number")
+    for index, flow in enumerate((service["network"] or {}).get("to") or []):
+        if not flow.get("pods") and not flow.get("namespaces"):
+            yield wrong((*path, "network", "to", str(index)), "no pods and no namespaces", "labels of pods or of namespaces")
+
+
+def _scaling(path: Path, service: Values) -> Iterator[Finding]:
+    scaling = service["scaling"]
+    if not scaling:
+        return
+    if int(scaling["max"]) < int(scaling["min"]):
+        remedy = f"Raise it, or lower {name(path)}.scaling.min."
+        yield wrong((*path, "scaling", "max"), scaling["max"], f"at least scaling.min ({scaling['min']})", remedy)
+    if not any(scaling.get(metric) for metric in ("cpu", "memory", "requests_per_second")):
+        yield wrong((*path, "scaling"), "no metric", "cpu, memory or requests_per_second", f"Set one, or {name(path)}.scaling to null.")
+
+
+def _least(service: Values) -> int:
+    return int(service["scaling"]["min"] if service["scaling"] else service["replicas"])
+
+
+def _disruption(path: Path, service: Values) -> Iterator[Finding]:
+    budget, least = service["budget"], _least(service)
+    if budget:
+        low, high = budget.get("min_available"), budget.get("max_unavailable")
+        remedy = f"Lower it, raise {name(path)}.scaling.min, or use max_unavailable; as it is no node can be drained."
+        if low is not None and (str(low) == "100%" or (not str(low).endswith("%") and int(low) >= least)):
+            yield wrong((*path, "budget", "min_available"), low, f"less than the fewest pods ({least})", remedy)
+        elif low is None and str(high) in ("0", "0%", "None"):
+            yield wrong((*path, "budget", "max_unavailable"), high, "at least 1", "With none no node can be drained.")
+    rollout = service["rollout"]
+    if all(str(rollout[key]) in ("0", "0%") for key in ("max_unavailable", "max_surge")):
+        yield wrong(
+            (*path, "rollout"),
+            "max_unavailable 0 and max_surge 0",
+            "at least one of them above 0",
+            "As it is no new version can ever start.",
+        )
+
+
+def pools_exist(path: Path, pools: Sequence[str], shared: Values) -> Iterator[Finding]:
+    known = shared.get("platform_pools") or {}
+    for index, pool in enumerate(pools):
+        if pool not in known:
+            meant = suggestion(str(pool), known)
+            yield wrong((*path, str(index)), pool, f"one of platform_pools: {', '.join(known)}", f"Did you mean {meant}?" if meant else "")
+
+
+def priority_exists(path: Path, wanted: str, shared: Values) -> Iterator[Finding]:
+    known = shared.get("baseline_priority_classes")
+    if known is not None and wanted and wanted not in known and not str(wanted).startswith("system-"):
+        yield wrong(path, wanted, f"one of baseline_priority_classes: {', '.join(known)}", f"Define it there, or correct {name(path)}.")
+
+
+# ---- whole roles ------------------------------------------------------------------------------------------------------------------
+
+
+def catalog_rules(values: Values, shared: Values) -> Iterator[Finding]:
+    components = [str(component) for component in values["platform_components"]]
+    for component, times in Counter(components).items():
+        if times > 1:
+            yield wrong(("platform_components",), f"{component} {times} times", "each component once")
+    if "baseline" in components and components[0] != "baseline":
+        remedy = "It makes the namespace the others live in."
+        yield wrong(("platform_components",), ", ".join(components), "baseline first", remedy)
+    owners: dict[str, str] = {}
+    for pool, options in values["platform_pools"].items():
+        for index, node in enumerate((options or {}).get("nodes") or []):
+            if node in owners:
+                yield wrong(("platform_pools", pool, "nodes", str(index)), node, f"a node of one pool, it is in {owners[node]} already")
+            owners[node] = pool
+    for image, entry in values["catalog_images"].items():
+        if not entry.get("tag") and not entry.get("digest"):
+            yield wrong(
+                ("catalog_images", image), "neither tag nor digest", "at least one of them", "An image without both is whatever is newest."
+            )
+    unknown = set(values["platform_images"]) - set(values["catalog_images"])
+    for image in sorted(unknown):
+        meant = suggestion(image, values["catalog_images"])
+        allowed = f"one of catalog_images: {', '.join(values['catalog_images'])}"
+        yield Finding(
+            name(("platform_images", image)), "an image that does not exist", allowed, f"Did you mean {meant}?" if meant else "Remove it."
+        )
+
+
+def baseline_rules(values: Values, shared: Values) -> Iterator[Finding]:
+    names = [namespace["name"] for namespace in values["baseline_namespaces"]]
+    for namespace, times in Counter(names).items():
+        if times > 1:
+            yield wrong(("baseline_namespaces",), f"{namespace} {times} times", "each namespace once")
+        if namespace in ("default", "kube-system", "kube-public", "kube-node-lease"):
+            yield wrong(
+                ("baseline_namespaces",),
+                namespace,
+                "a namespace of the platform's own",
+                "Its default-deny would cut the cluster's own parts off.",
+            )
+    if shared["platform_namespace"] not in names:
+        yield wrong(("baseline_namespaces",), ", ".join(names) or None, f"platform_namespace ({shared['platform_namespace']}) among them")
+    yield from limits_hold(
+        ("baseline_container",), {"requests": values["baseline_container_requests"], "limits": values["baseline_container_limits"]}
+    )
+
+
+def redis_cluster_rules(values: Values, shared: Values) -> Iterator[Finding]:
+    yield from limits_hold(("redis_cluster_resources",), values["redis_cluster_resources"])
+    yield from pools_exist(("redis_cluster_pools",), values["redis_cluster_pools"], shared)
+    yield from priority_exists(("redis_cluster_priority_class",), values["redis_cluster_priority_class"], shared)
+    limit, backlog = quantity(values["redis_cluster_resources"]["limits"]["memory"]), values["redis_cluster_backlog"]
+    if quantity(backlog) > limit / 5:
+        remedy = "The backlog, forks and buffers share what data leaves of the memory."
+        yield wrong(("redis_cluster_backlog",), backlog, f"at most a fifth of the memory limit ({humane(int(limit / 5))})", remedy)
+    if quantity(values["redis_cluster_storage"]["size"]) < limit:
+        remedy = "A log being rewritten needs room for the data twice."
+        yield wrong(
+            ("redis_cluster_storage", "size"),
+            values["redis_cluster_storage"]["size"],
+            f"at least the memory limit ({humane(int(limit))})",
+            remedy,
+        )
+    for directive in sorted(set(values["redis_cluster_config"]) & _REDIS_OWN):
+        yield Finding(
+            name(("redis_cluster_config", directive)),
+            "a directive the role sets",
+            "other directives",
+            "Use the role's variable, or leave it.",
+        )
+    if int(values["redis_cluster_replicas_per_master"]) == 0:
+        remedy = "Every pod that is lost takes its keys with it, and a drain of its node stops that part of the cluster."
+        yield wrong(("redis_cluster_replicas_per_master",), 0, "at least 1 for data that is to survive", remedy, warning=True)
+
+
+def agents_rules(values: Values, shared: Values) -> Iterator[Finding]:
+    agents = [agent for agent, spec in values["agents_services"].items() if spec is not None]
+    if agents and values["agents_coordinator"] not in agents:
+        yield wrong(("agents_coordinator",), values["agents_coordinator"], f"one of agents_services: {', '.join(agents)}")
+
+
+ROLE_RULES: dict[str, Callable[[Values, Values], Iterator[Finding]]] = {
+    "catalog": catalog_rules,
+    "baseline": baseline_rules,
+    "redis_cluster": redis_cluster_rules,
+    "agents": agents_rules,
+}
+
+
+# ---- between roles ----------------------------------------------------------------------------------------------------------------
+
+
+def one_owner(roles: Sequence[Role]) -> Iterator[Finding]:
+    """No two services share an object's name, or the label that selects pods: with two budgets for one pod no eviction works."""
+    taken: dict[tuple[str, str], str] = {
+        (kind, "redis-cluster"): "role redis_cluster" for kind in ("app", "service", "account", "budget", "config")
+    }
+    if not any(role.name == "redis_cluster" for role in roles):
+        taken = {}
+    for role in roles:
+        for service, spec in role.services.items():
+            variable = name((f"{role.name}_services", service))
+            for kind, text in {"app": service, **spec["names"]}.items():
+                if kind == "container":
+                    continue
+                owner = taken.setdefault((kind, text), variable)
+                if owner == variable:
+                    continue
+                if kind == "app":
+                    allowed = f"a name that {owner} does not have"
+                    yield Finding(
+                        variable,
+                        f"the name {text}",
+                        allowed,
+                        "Rename it: two disruption budgets would select the same pods, and none could be evicted.",
+                    )
+                else:
+                    yield Finding(f"{variable}.names.{kind}", text, f"a name that {owner} does not have", f"Set {variable}.names.{kind}.")
+
+
+def callees_exist(roles: Sequence[Role], shared: Values) -> Iterator[Finding]:
+    """What the application calls by a bare Service name is one of the agents' Services."""
+    by_name = {role.name: role for role in roles}
+    if "app" not in by_name or "agents" not in by_name:
+        return
+    offered = {spec["names"]["service"] for spec in by_name["agents"].services.values()}
+    for agent, address in by_name["app"].values["app_agents"].items():
+        host = urlsplit(str(address)).hostname or ""
+        if address is not None and "." not in host and host not in offered:
+            meant = suggestion(host, offered)
+            remedy = f"Did you mean {meant}?" if meant else "Add the agent, or remove it here."
+            yield wrong(("app_agents", agent), address, f"one of the Services {', '.join(sorted(offered))}", remedy)
+
+
+def quota_holds(roles: Sequence[Role], shared: Values) -> Iterator[Finding]:
+    """What all pods ask for, scaled up as far as they may, fits the namespace's quota."""
+    quota = shared.get("baseline_quota") or {}
+    total: dict[str, t.Any] = Counter()
+    for pod in (pod for role in roles for pod in pods_of(role)):
+        total["pods"] += pod["most"]
+        for side in ("requests", "limits"):
+            for resource, wanted in (pod[side] or {}).items():
+                if wanted is not None:
+                    total[f"{side}.{resource}"] += quantity(wanted) * pod["most"]
+    for claim in (claim for role in roles for claim in role.needs.get("claims") or []):
+        total["persistentvolumeclaims"] += int(claim["count"])
+        total["requests.storage"] += quantity(claim["size"]) * int(claim["count"])
+    for resource, limit in quota.items():
+        if limit is not None and total.get(resource, 0) > quantity(limit):
+            wanted = humane(total[resource], "cpu" if resource.endswith(("cpu", "pods", "claims")) else "memory")
+            remedy = "Raise it, or lower what the components may grow to: as it is, pods would be refused when they are needed most."
+            yield wrong(("baseline_quota", resource), limit, f"at least {wanted}, what all components together may come to", remedy)
+
+
+def pods_of(role: Role) -> Iterator[dict[str, t.Any]]:
+    """Every kind of pod of a role: how many at least and at most, what they ask for, and where they may run."""
+    for pod in role.needs.get("pods") or []:
+        yield {**pod, "least": int(pod["count"]), "most": int(pod["count"])}
+    for service, spec in role.services.items():
+        yield {
+            "variable": name((f"{role.name}_services", service)),
+            "name": service,
+            "least": _least(spec),
+            "most": int(spec["scaling"]["max"] if spec["scaling"] else spec["replicas"]),
+            "requests": dict(spec["resources"]["requests"]),
+            "limits": dict(spec["resources"]["limits"]),
+            "pools": list(spec["pools"]),
+        }
