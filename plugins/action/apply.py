@@ -30,7 +30,7 @@ class ActionModule(LocalAction):
                 try:
                     file = self._find_needle("templates", name)
                 except AnsibleError as error:
-                    raise PlatformError(f"templates: {error.message}") from error
+                    raise PlatformError(f"templates: {error.message.splitlines()[0]} (wanted in a templates folder of the role or the play).") from error
                 bundle += documents(self._templar, file, task_vars)
         definition = args.get("definition")
         args["definition"] = bundle + (parse(definition) if definition else [])

@@ -77,8 +77,8 @@ def key_of(document: Document) -> Key:
 
 def load(text: str, origin: str) -> list[Document]:
     """The documents of a YAML (or JSON) stream; raises PlatformError with ``origin``, line and column."""
-    try:
-        return [document for document in yaml.load_all(text, Loader=_loader()) if document is not None]
+    try:  # as bytes, because libyaml takes no subclass of str, and Ansible's strings are such
+        return [document for document in yaml.load_all(text.encode(), Loader=_loader()) if document is not None]
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""

@@ -310,7 +310,7 @@ def _by_conditions(item: Json) -> Readiness:
     for kind in ("Ready", "Available", "Established", "Programmed", "Accepted"):
         if kind in found:
             return READY if _true(found, kind) else pending(_why(found, kind))
-    stale = not found and bool((item.get("status") or {}).get("conditions"))
+    stale = not found and any(isinstance(entry, dict) for entry in (item.get("status") or {}).get("conditions") or [])
     return pending("its conditions describe an older generation") if stale else READY
 
 
