@@ -26,6 +26,8 @@ ZONE_HEAD, NODE_HEAD = 40.0, 38.0
 CHIP, CHIP_GAP = 24.0, 6.0
 SQUARE, SQUARE_GAP = 13.0, 4.0
 ZONES_IN_A_ROW = 3
+LETTER = 6.9  # width of a letter in a chip; fonts differ, so the widest common one (DejaVu Sans) counts
+TROUBLED = ("bad", "waiting")
 NAMED = 90  # pods up to which each has a chip with its name; a larger platform is drawn as squares with tooltips
 SLOTS = 16384
 
@@ -87,8 +89,17 @@ class _Pen:
         inner = width - 2 * PAD
         return max(1, int((inner + CHIP_GAP) // 150)) if self.named else max(1, int((inner + SQUARE_GAP) // (SQUARE + SQUARE_GAP)))
 
+    def places(self, pods: Sequence[Pod], width: float) -> list[tuple[int, int, Pod]]:
+        """(row, column, pod): with names, each pod in trouble has a row for itself, so that its reason can be read, and comes first."""
+        columns = self.per_row(width)
+        wide = [pod for pod in pods if pod["state"] in TROUBLED] if self.named else []
+        rest = [pod for pod in pods if pod not in wide]
+        return [(row, 0, pod) for row, pod in enumerate(wide)] + [
+            (len(wide) + index // columns, index % columns, pod) for index, pod in enumerate(rest)
+        ]
+
     def node_height(self, node: Mapping[str, t.Any], width: float) -> float:
-        rows = math.ceil(max(1, len(node["pods"])) / self.per_row(width))
+        rows = max(1, *(row + 1 for row, _, _ in self.places(node["pods"], width)), 0)
         return NODE_HEAD + rows * ((CHIP + CHIP_GAP) if self.named else (SQUARE + SQUARE_GAP)) + 8
 
     def zone_height(self, zone: Mapping[str, t.Any], width: float) -> float:
@@ -131,9 +142,9 @@ class _Pen:
         columns = self.per_row(box.width)
         gap, height = (CHIP_GAP, CHIP) if self.named else (SQUARE_GAP, SQUARE)
         width = (box.width - 2 * PAD - CHIP_GAP * (columns - 1)) / columns if self.named else SQUARE
-        for index, pod in enumerate(node["pods"]):
-            row, column = divmod(index, columns)
-            place = Box(box.x + PAD + column * (width + gap), box.y + NODE_HEAD + row * (height + gap), width, height)
+        for row, column, pod in self.places(node["pods"], box.width):
+            own = box.width - 2 * PAD if self.named and pod["state"] in TROUBLED else width
+            place = Box(box.x + PAD + column * (width + gap), box.y + NODE_HEAD + row * (height + gap), own, height)
             role = self.roles.get((pod["namespace"], pod["name"]))
             children.append(_chip(pod, place, role) if self.named else _square(pod, place, role))
         if not node["pods"]:
@@ -143,9 +154,8 @@ class _Pen:
 
 def _chip(pod: Pod, box: Box, role: tuple[int, bool] | None) -> Html:
     """A pod with its name. A member of a shard carries its hue: filled for a master, hollow for a replica."""
-    bad = pod["state"] in ("bad", "waiting")
-    room = int((box.width - 26) / 6.15)
-    text = pod["name"] if not bad or not pod["reason"] else f"{pod['reason']} · {pod['name']}"
+    room = int((box.width - 28) / LETTER)
+    text = f"{pod['name']} · {pod['reason']}" if pod["state"] in TROUBLED and pod["reason"] else pod["name"]
     mark = el("circle", cx=box.x + 12, cy=box.y + CHIP / 2, r=4, class_=f"dot {pod['state']}")
     if role:
         mark = el("circle", cx=box.x + 12, cy=box.y + CHIP / 2, r=4.5, class_=f"{'master' if role[1] else 'replica'} hue{role[0]}")
@@ -180,7 +190,11 @@ def ring_of(cluster: Mapping[str, t.Any]) -> Html:
     """All slots as a ring: an arc a range in its shard's hue, what nobody serves in red."""
     size, radius, thick = 240.0, 92.0, 30.0
     middle = size / 2
-    arcs = [el("circle", cx=middle, cy=middle, r=radius, class_="ring-gap", fill="none", stroke_width=thick)]
+    arcs = [
+        el("path", el("title", f"slots {first}-{last}: served by nobody"), d=arc(middle, radius, first / SLOTS, (last + 1) / SLOTS),
+           class_="ring-gap", fill="none", stroke_width=thick)
+        for first, last in unserved(cluster["shards"])
+    ]  # fmt: skip
     for hue, shard in enumerate(cluster["shards"]):
         for first, last in shard["slots"]:
             title = el("title", f"{shard['master'] or 'no master'}: slots {first}-{last}")
@@ -197,9 +211,19 @@ def ring_of(cluster: Mapping[str, t.Any]) -> Html:
     )
 
 
+def unserved(shards: Sequence[Mapping[str, t.Any]]) -> list[tuple[int, int]]:
+    """The ranges between the shards' ranges."""
+    gaps, at = [], 0
+    for first, last in sorted((first, last) for shard in shards for first, last in shard["slots"]):
+        if first > at:
+            gaps.append((at, first - 1))
+        at = max(at, last + 1)
+    return gaps + ([(at, SLOTS - 1)] if at < SLOTS else [])
+
+
 def arc(middle: float, radius: float, start: float, end: float) -> str:
     """The path of a part of a circle, from 12 o'clock, clockwise; shares of the whole. A hair is left between neighbours."""
-    hair = 0.0015
+    hair = 0.0018
     start, end = start + hair, max(start + 2 * hair, end - hair)
     (x1, y1), (x2, y2) = ((middle + radius * math.sin(2 * math.pi * p), middle - radius * math.cos(2 * math.pi * p)) for p in (start, end))
     large = 1 if end - start > 0.5 else 0

@@ -33,7 +33,7 @@ def page(report: Report) -> str:
         el("title", f"{name} is {verdict}"),
         el("style", Html(STYLE)),
     )
-    body = el("main", _header(report), _wrong(report["checks"]), _redis(report), _where(report), _checks(report), _footer(report))
+    body = el("main", _header(report), _wrong(report["checks"]), _where(report), _redis(report), _checks(report), _footer(report))
     return "<!doctype html>\n" + el("html", head, el("body", body), lang="en") + "\n"
 
 
@@ -105,7 +105,7 @@ def _ring(cluster: Entry) -> Html:
     rows = []
     for hue, shard in enumerate(cluster["shards"]):
         master = next((member for member in shard["members"] if member["master"]), None)
-        ranges = ", ".join(f"{first}-{last}" if first != last else str(first) for first, last in shard["slots"]) or "no slots"
+        ranges = ", ".join(f"{first}-{last}" if first != last else str(first) for first, last in shard["slots"]) or "none"
         copies = [_copy(member) for member in shard["members"] if not member["master"]]
         lead = el("strong", master["pod"]) if master else el("span", "no master", class_="bad-word")
         place = el("span", f" on {master['node']}, {master['zone']}" if master and master["node"] else "")
