@@ -54,7 +54,8 @@ def role_of(templar: Templar, task_vars: Mapping[str, t.Any], name: str) -> Role
             broken[variable] = reason
         else:
             values[variable] = value
-    services, needs = {}, {}
+    services: dict[str, t.Any] = {}
+    needs: dict[str, t.Any] = {}
     if not broken:
         wanted = [key for key in (f"__{short}_needs", f"__{short}_services", "__workload_base", "workload_defaults") if key in variables]
         extra = {key: value for key, value, reason in _roles.values(templar, variables, wanted) if not reason}

@@ -15,7 +15,9 @@ from dataclasses import asdict, dataclass
 Path = tuple[str, ...]
 
 # Nothing under such a name is ever shown, whatever is wrong with it.
-_SECRET = re.compile(r"(?:passw(?:or)?d|passphrase|token|credentials?|private_?key|api_?key|_secrets)$", re.IGNORECASE)
+_SECRET = re.compile(
+    r"(?:passw(?:or)?d|passphrase|token|credentials?|private_?key|api_?key|(?:baseline|environment)_secrets)$", re.IGNORECASE
+)
 _LONGEST = 80  # characters of a value that are shown
 
 
@@ -44,7 +46,7 @@ def name(path: Iterable[str]) -> str:
 
 def seen(path: Path, value: t.Any) -> str:
     """The value as YAML people would write it; hidden under a name that smells of a secret."""
-    if isinstance(value, (str, int, float)) and any(_SECRET.search(piece) for piece in path):
+    if value is not None and any(_SECRET.search(piece) for piece in path):
         return "a value that is not shown"
     text = "nothing" if value is None else "true" if value is True else "false" if value is False else str(value)
     return (text if len(text) <= _LONGEST else text[:_LONGEST] + "...") or "an empty text"

@@ -91,6 +91,7 @@ SHAPES: dict[str, Spec] = {
     },
     "baseline_priority_classes.*": {"type": "dict", "options": {"value": {"type": "int", "required": True}, "description": {}}},
     "baseline_secrets.*": {"type": "dict", "options": {"type": {}, "data": {"type": "dict", "required": True}}},
+    "baseline_secrets.*.data.*": {"type": "str", "required": True},
     "baseline_container_requests": _AMOUNTS,
     "baseline_container_limits": _AMOUNTS,
     "redis_cluster_resources.requests": _AMOUNTS,

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import functools
 import typing as t
 from pathlib import Path
 
@@ -22,15 +23,23 @@ COMPONENTS = ["baseline", "redis_cluster", "app", "agents"]
 
 Document = dict[str, t.Any]
 
+_loader = DataLoader()
+
+
+@functools.cache
+def _host_vars(inventory: str) -> dict[str, t.Any]:
+    manager = InventoryManager(loader=_loader, sources=[str(ROOT / "inventories" / inventory)])
+    (host,) = manager.get_hosts()
+    found: dict[str, t.Any] = VariableManager(loader=_loader, inventory=manager).get_vars(host=host)
+    return found
+
+
 class Cluster:
     """The variables of an inventory's only host, with ``changes`` as extra variables."""
 
     def __init__(self, inventory: str, changes: dict[str, t.Any] | None = None) -> None:
-        loader = DataLoader()
-        manager = InventoryManager(loader=loader, sources=[str(ROOT / "inventories" / inventory)])
-        (host,) = manager.get_hosts()
-        self.vars = VariableManager(loader=loader, inventory=manager).get_vars(host=host) | _trusted(changes or {})
-        self.templar = Templar(loader=loader, variables=self.vars)
+        self.vars = _host_vars(inventory) | _trusted(changes or {})
+        self.templar = Templar(loader=_loader, variables=self.vars)
 
     def variables(self, role: str) -> dict[str, t.Any]:
         return _roles.role_variables(self.templar, self.vars, role)
