@@ -1,6 +1,6 @@
 #!/bin/sh
 # Liveness: the server answers at all. Loading, or waiting for its master, it is busy and not broken: a restart would only start that again.
-. /etc/redis/config/ask.sh
+. /etc/progressive/config/ask.sh
 answer=$(ask ping)
 case "$answer" in
     PONG | *LOADING* | *MASTERDOWN* | *BUSY* | *NOAUTH* | *WRONGPASS*) exit 0 ;;

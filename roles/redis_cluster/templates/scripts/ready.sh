@@ -1,7 +1,7 @@
 #!/bin/sh
 # Readiness: the data is loaded and, on a replica, the link to its master is up. The state of the whole cluster is not asked: a node
 # that waits for others would never get ready, and nobody could form the cluster.
-. /etc/redis/config/ask.sh
+. /etc/progressive/config/ask.sh
 information=$(ask info | tr -d '\r')
 case "$information" in
     *loading:0*) ;;

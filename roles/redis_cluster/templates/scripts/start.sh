@@ -3,11 +3,11 @@
 # is neither in the process list nor in the environment of a process somebody starts by hand.
 set -eu
 umask 077
-password=$(sed 's/[\\"]/\\&/g' /etc/redis/auth/password)
-cat >/run/redis/instance.conf <<CONFIG
+password=$(sed 's/[\\"]/\\&/g' /etc/progressive/auth/password)
+cat >/etc/progressive/run/instance.conf <<CONFIG
 cluster-announce-ip $POD_IP
 cluster-announce-hostname $POD_NAME.$HEADLESS_DOMAIN
 requirepass "$password"
 masterauth "$password"
 CONFIG
-exec redis-server /etc/redis/config/redis.conf
+exec redis-server /etc/progressive/config/redis.conf
