@@ -100,7 +100,7 @@ EXAMPLES = r"""
 - name: Archives of all images, on bases made here
   progressive.platform.image_build:
     bases:
-      python: {suite: bookworm, packages: [ca-certificates, dumb-init, passwd, python3, python3-venv]}
+      python: {suite: bookworm, packages: [ca-certificates, dumb-init, libstdc++6, passwd, python3, python3-venv]}
       nginx: {suite: bookworm, packages: [nginx-light]}
       redis: {suite: bookworm, packages: [redis-server, redis-tools]}
 

@@ -35,6 +35,7 @@ logger = logging.getLogger("progressive")
 
 # Longer than any client of ours keeps an idle connection: the client closes first, so no request meets a closing server.
 KEEP_ALIVE_SECONDS = 75
+NOT_CHECKED = "the backends were not checked yet"
 EXIT_CONFIGURATION = 78  # sysexits.h EX_CONFIG
 
 
@@ -56,7 +57,7 @@ class Service:
         self.backends = backends
         self.metrics = metrics
         self.phase: t.Literal["starting", "serving", "draining"] = "starting"
-        self.problems: dict[str, str] = {name: f"{name} was not checked yet" for name in backends}
+        self.problems: dict[str, str] = dict.fromkeys(backends, NOT_CHECKED)
         self.http = httpx.AsyncClient(timeout=settings.call_seconds, trust_env=False)
         self.work = Transactor(settings.component, backends, self.http, metrics.steps)
         self.extras: list[Extra] = []
@@ -122,7 +123,7 @@ class Service:
         if problem:
             self.problems[backend.name] = problem
         self.metrics.backend_up.labels(backend=backend.name).set(0 if problem else 1)
-        if bool(problem) != bool(before):
+        if bool(problem) != bool(before) or before == NOT_CHECKED:
             level = logging.WARNING if problem else logging.INFO
             logs.event(logger, problem or f"{backend.name} is available", level=level, backend=backend.name)
 
