@@ -52,6 +52,8 @@ CONSTRAINTS: dict[str, t.Any] = {"required_if": [("state", "rendered", ["dest"])
 
 SET_NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,51}[a-z0-9])?")
 WORKERS = 24  # threads; how many of them really send at once is the client's limiter's business
+# How the API server refuses an unknown field or a wrong type in a server-side apply, with the status 500.
+TYPED = re.compile(r"failed to create typed patch object \([^)]*\): (?:errors:\s*)?(.*)", re.DOTALL)
 ESTABLISH_TIMEOUT = 60.0  # seconds for a CustomResourceDefinition or an APIService to serve its kinds
 # A set that no longer names one of these may have done so by accident, and with it goes data that is not in the set.
 KEPT = frozenset({("", "Namespace"), ("", "PersistentVolumeClaim"), ("apiextensions.k8s.io", "CustomResourceDefinition")})
@@ -418,7 +420,7 @@ class Engine:
         try:
             self._patch(resource.path("default", name), stand_in)
         except ApiError as error:
-            if error.status in (400, 422):
+            if error.status in (400, 422) or TYPED.search(error.server_message):
                 raise
 
     def _established(self, resource: Resource, key: Key, item: Json) -> Json:
@@ -671,6 +673,9 @@ def explain(key: Key, error: PlatformError) -> str:
         return (
             f"{key}: its namespace is being deleted. Wait for `kubectl wait --for=delete namespace/{key.namespace}`, then run this again."
         )
+    typed = TYPED.search(said)
+    if typed:
+        return f"{key}: {' '.join(typed.group(1).split())}. Compare with `kubectl explain {key.kind.lower()} --recursive`."
     hint = ""
     if error.status == 403:
         hint = f" Ask what is allowed with `kubectl auth can-i --list{f' -n {key.namespace}' if key.namespace else ''}`."

@@ -74,6 +74,14 @@ def conflict(field: str, message: str) -> dict[str, str]:
             error(400, "BadRequest", 'strict decoding error: unknown field "spec.replica"'),
             'Deployment shop/web: 400 BadRequest: strict decoding error: unknown field "spec.replica".',
         ),
+        (
+            error(
+                500,
+                "InternalError",
+                "failed to create typed patch object (shop/web; apps/v1, Kind=Deployment): .spec.replica: field not declared",
+            ),
+            "Deployment shop/web: .spec.replica: field not declared. Compare with `kubectl explain deployment --recursive`.",
+        ),
         (ApiError("The API server https://h refuses connections."), "Deployment shop/web: The API server https://h refuses connections."),
         (PlatformError("Does not serve."), "Deployment shop/web: Does not serve."),
     ],

@@ -181,7 +181,7 @@ def test_throttling_narrows_the_window(double: ApiDouble) -> None:
         ("PATCH", APPLY, 422, False),
     ],
 )
-def test_only_what_is_idempotent_is_sent_again(  # noqa: PLR0917
+def test_only_what_is_idempotent_is_sent_again(
     client: Client, double: ApiDouble, method: str, content_type: str, code: int, again: bool
 ) -> None:
     double.script = lambda _m, _p, number: (code, {}, status(code, "Whatever")) if number == 1 else (200, {}, {"ok": 1})
