@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import typing as t
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -101,7 +102,7 @@ def surroundings(cluster: Cluster, namespace: str, until: float) -> Surroundings
 def workload_problems(item: Object, pods: Sequence[Object], around: Surroundings, options: Options) -> list[str]:
     """What is wrong with a workload, its causes first. A rollout that is not complete is named only when no pod explains it."""
     verdict_of_item = readiness(item)
-    problems = [problem for pod in pods for problem in pod_problems(pod, around, options)]
+    problems = together([(pod, cause) for pod in pods for cause in pod_causes(pod, around, options)])
     if verdict_of_item.state is not State.READY:
         who = f"{item['kind']} {name_of(item)}"
         troubles = [trouble.reason for trouble in diagnose.object_troubles(item)]
@@ -120,28 +121,52 @@ def outdated(item: Object, pod: Object) -> Iterator[str]:
     running = labels_of(pod).get("controller-revision-hash")
     if (item["spec"].get("updateStrategy") or {}).get("type") == "OnDelete" and newest and running and running != newest:
         delete = f"kubectl delete pod {name_of(pod)} -n {namespace_of(pod)}"
-        yield f"{_who(pod)} still runs an older template ({running}, not {newest}): replace it with `{delete}`"
+        yield f"{_who(pod)}: still runs an older template ({running}, not {newest}): replace it with `{delete}`"
 
 
-def pod_problems(pod: Object, around: Surroundings, options: Options) -> Iterator[str]:
-    """Each cause in a sentence: the container's reason with its last words, scheduling, the node, or the newest warning."""
-    status, node, who = pod.get("status") or {}, pod["spec"].get("nodeName", ""), _who(pod)
+def together(causes: Sequence[tuple[Object, str]]) -> list[str]:
+    """A sentence a cause: pods that suffer from the same one (but for numbers) share it."""
+    alike: dict[str, list[tuple[Object, str]]] = {}
+    for pod, cause in causes:
+        alike.setdefault(re.sub(r"\d+", "#", cause), []).append((pod, cause))
+    sentences = []
+    for group in alike.values():
+        names = [name_of(pod) for pod, _ in group]
+        shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+        sentences.append(f"{_who(group[0][0]) if len(group) == 1 else f'{len(group)} pods ({shown})'}: {group[0][1]}")
+    return sentences
+
+
+def pod_causes(pod: Object, around: Surroundings, options: Options) -> Iterator[str]:
+    """Why a pod is not well: the container's reason with its last words, scheduling, the node, or the newest warning."""
+    status, node = pod.get("status") or {}, pod["spec"].get("nodeName", "")
+    containers = [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]
     if node and not around.nodes_ready.get(node, False):
-        state = "is NotReady" if node in around.nodes_ready else "is gone"
-        yield f"{who}: node {node} {state}"
+        yield f"node {node} {'is NotReady' if node in around.nodes_ready else 'is gone'}"
         return
     if pod["metadata"].get("deletionTimestamp"):
-        yield f"{who} is being deleted"
+        yield "is being deleted"
         return
     if status.get("phase") == "Succeeded":
         return
     found = False
     for trouble in diagnose.pod_troubles(pod):
         found = True
-        words = around.last_words(pod, trouble.container) if trouble.container else ""
-        yield f"{who}: {trouble.reason}" + (f"; its last words: {words}" if words else "")
-    if not found and not is_true(pod, "Ready"):
-        yield f"{who} {_not_ready(pod)}" + (f"; {warning}" if (warning := around.warnings.get(pod["metadata"].get("uid", ""))) else "")
+        yield trouble.reason + _quote(around.last_words(pod, trouble.container) if trouble.container else "")
+    if found:
+        return
+    if not is_true(pod, "Ready"):
+        crashed = next((entry for entry in containers if not entry.get("ready") and _last_exit(entry)), None)
+        if crashed:  # between two restarts nothing but the past tells
+            words = around.last_words(pod, crashed["name"])
+            yield (
+                f"container {crashed['name']} failed {crashed.get('restartCount', 0)} times, last exit code {_last_exit(crashed)}"
+                + _quote(words)
+            )
+        else:
+            warning = around.warnings.get(pod["metadata"].get("uid", ""))
+            yield _not_ready(status, containers) + (f"; {warning}" if warning else "")
+        return
     for container in status.get("containerStatuses") or []:
         count = container.get("restartCount") or 0
         ended = (container.get("lastState") or {}).get("terminated") or {}
@@ -149,7 +174,15 @@ def pod_problems(pod: Object, around: Surroundings, options: Options) -> Iterato
             since = around.now - datetime.fromisoformat(ended["finishedAt"]).timestamp()
             if since < options["restart_window"]:
                 why = ended.get("reason") or f"exit code {ended.get('exitCode')}"
-                yield f"{who}: container {container['name']} restarted {count} times, the last time {age(since)} ago ({why})"
+                yield f"container {container['name']} restarted {count} times, the last time {age(since)} ago ({why})"
+
+
+def _quote(words: str) -> str:
+    return f"; its last words: {words}" if words else ""
+
+
+def _last_exit(container: Object) -> int:
+    return int(((container.get("lastState") or {}).get("terminated") or {}).get("exitCode") or 0)
 
 
 def _who(pod: Object) -> str:
@@ -157,18 +190,17 @@ def _who(pod: Object) -> str:
     return f"pod {name_of(pod)} on {node}" if node else f"pod {name_of(pod)}"
 
 
-def _not_ready(pod: Object) -> str:
-    status = pod.get("status") or {}
+def _not_ready(status: Object, containers: Sequence[Object]) -> str:
     if status.get("phase") == "Failed":
         return f"failed: {status.get('reason', '')} {status.get('message', '')}".strip()
-    for container in [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]:
+    for container in containers:
         state = container.get("state") or {}
         if state.get("waiting"):
-            return f"is not ready: container {container['name']} is {state['waiting'].get('reason', 'waiting')}"
+            return f"not ready: container {container['name']} is {state['waiting'].get('reason', 'waiting')}"
         if (state.get("terminated") or {}).get("exitCode"):
-            return f"is not ready: container {container['name']} ended with exit code {state['terminated']['exitCode']}"
-    condition = conditions(pod).get("Ready") or {}
-    return f"is {status.get('phase', 'unknown')} but not ready: {condition.get('message') or condition.get('reason') or 'no reason given'}"
+            return f"not ready: container {container['name']} ended with exit code {state['terminated']['exitCode']}"
+    condition = conditions({"status": status}).get("Ready") or {}
+    return f"{status.get('phase', 'unknown')} but not ready: {condition.get('message') or condition.get('reason') or 'no reason given'}"
 
 
 def pod_row(pod: Object) -> dict[str, t.Any]:

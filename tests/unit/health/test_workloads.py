@@ -10,7 +10,8 @@ import pytest
 from ansible_collections.progressive.platform.plugins.module_utils._health.workloads import (
     Surroundings,
     endpoint_problems,
-    pod_problems,
+    pod_causes,
+    together,
     workload_problems,
 )
 from ansible_collections.progressive.platform.tests.unit.health.objects import container, deployment, pod
@@ -45,7 +46,7 @@ AROUND = Surroundings(
         ),
         pytest.param(pod(node="node-2"), ["pod web-1 on node-2: node node-2 is NotReady"], id="its node is NotReady, whatever it says"),
         pytest.param(pod(node="node-9"), ["pod web-1 on node-9: node node-9 is gone"], id="its node is gone"),
-        pytest.param(pod(deleted=True), ["pod web-1 on node-1 is being deleted"], id="deleted"),
+        pytest.param(pod(deleted=True), ["pod web-1 on node-1: is being deleted"], id="deleted"),
         pytest.param(
             pod(node="", ready=False, phase="Pending", conditions=[
                 {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/3 nodes are available"}
@@ -55,12 +56,12 @@ AROUND = Surroundings(
         ),
         pytest.param(
             pod(ready=False, phase="Pending", containerStatuses=[container(waiting="ContainerCreating")]),
-            ["pod web-1 on node-1 is not ready: container web is ContainerCreating; FailedMount: secret is missing"],
+            ["pod web-1 on node-1: not ready: container web is ContainerCreating; FailedMount: secret is missing"],
             id="waits for a mount: the warning says why",
         ),
         pytest.param(
             pod("web-2", ready=False, containerStatuses=[container()]),
-            ["pod web-2 on node-1 is Running but not ready: containers are not ready"],
+            ["pod web-2 on node-1: Running but not ready: containers are not ready"],
             id="runs but is not ready",
         ),
         pytest.param(
@@ -70,11 +71,16 @@ AROUND = Surroundings(
         ),
         pytest.param(pod(containerStatuses=[container(restarts=3, ended="2026-11-23T11:00:00Z")]), [], id="restarted an hour ago"),
         pytest.param(pod(containerStatuses=[container(restarts=2, ended="2026-11-23T11:59:00Z")]), [], id="restarted seldom"),
-        pytest.param({"metadata": {"name": "bare"}, "spec": {}}, ["pod bare is unknown but not ready: no reason given"], id="no status"),
+        pytest.param(
+            pod(ready=False, phase="Pending", initContainerStatuses=[container("migrate", restarts=2, ended="2026-11-23T11:58:00Z")]),
+            ["pod web-1 on node-1: container migrate failed 2 times, last exit code 1; its last words: FATAL: no such directive"],
+            id="between two restarts",
+        ),
+        pytest.param({"metadata": {"name": "bare"}, "spec": {}}, ["pod bare: unknown but not ready: no reason given"], id="no status"),
     ],
 )  # fmt: skip
 def test_the_cause_of_a_pod_is_named(found, problems):
-    assert list(pod_problems(found, AROUND, OPTIONS)) == problems
+    assert together([(found, cause) for cause in pod_causes(found, AROUND, OPTIONS)]) == problems
 
 
 @pytest.mark.parametrize(
@@ -101,6 +107,14 @@ def test_workloads(item, pods, problems):
     assert workload_problems(item, pods, AROUND, OPTIONS) == problems
 
 
+def test_pods_with_the_same_cause_share_a_sentence():
+    crashes = [(pod(f"redis-{n}"), f"CrashLoopBackOff, {n + 2} restarts") for n in range(5)]
+    assert together([*crashes, (pod("redis-5"), "is being deleted")]) == [
+        "5 pods (redis-0, redis-1, redis-2, ...): CrashLoopBackOff, 2 restarts",
+        "pod redis-5 on node-1: is being deleted",
+    ]
+
+
 def stateful(pods_of: str, strategy: str) -> dict:
     return {
         "apiVersion": "apps/v1",
@@ -122,7 +136,7 @@ def stateful(pods_of: str, strategy: str) -> dict:
             "redis-1",
             "OnDelete",
             [
-                "pod redis-0 on node-1 still runs an older template (redis-1, not redis-2): "
+                "pod redis-0 on node-1: still runs an older template (redis-1, not redis-2): "
                 "replace it with `kubectl delete pod redis-0 -n shop`"
             ],
         ),
