@@ -172,7 +172,8 @@ class Builder:
         log.write(f"$ {' '.join(command)}\n")
         log.flush()
         process = subprocess.Popen(
-            ["timeout", "--kill-after=5", str(int(self.timeout)), *command],
+            # A run that is killed takes its build with it, or the next run would compile beside the last one's orphan.
+            ["setpriv", "--pdeathsig", "TERM", "timeout", "--kill-after=5", str(int(self.timeout)), *command],
             cwd=directory,
             env={**os.environ, **GO_ENVIRONMENT, "GOBIN": str(directory / "out")},
             stdin=subprocess.DEVNULL,

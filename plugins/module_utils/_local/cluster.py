@@ -279,12 +279,12 @@ class LocalCluster:
         try:
             started = self.processes.start(daemon, f"{layout.CONTROL_PLANE_GROUP}/etcd", log)
             self.processes.until(started, lambda: control_plane.etcd_healthy(self.cluster), log, 20.0 if had_data else START_TIMEOUT)
-        except PlatformError as error:
+        except PlatformError:
             if not had_data:
                 raise
             self.processes.stop(record for name, record in self.processes.records().items() if name == "etcd")
             control_plane.discard_etcd(self.cluster)
-            self.notes.append(f"etcd could not start from its data, which were discarded: the cluster begins anew. {error.message}")
+            self.notes.append(f"etcd could not start from its data; they were discarded, the cluster begins anew: {tail(log, 1)[:300]}")
             started = self.processes.start(daemon, f"{layout.CONTROL_PLANE_GROUP}/etcd", log)
             self.processes.until(started, lambda: control_plane.etcd_healthy(self.cluster), log, START_TIMEOUT)
         return True
