@@ -129,14 +129,8 @@ def parse(entries: Iterable[t.Any]) -> list[Check]:
         name, of_kind, component, wait = (options.pop(key) for key in ("name", "kind", "component", "wait"))
         problems += [f"{label}: {problem}" for problem in _nonsense(of_kind, options)]
         checks.append(Check(name, of_kind, options, component, wait))
-    names = [(check.component, check.name) for check in checks]
-    problems += sorted(
-        {
-            f"two checks of {component or 'the platform'} have the name {name}"
-            for component, name in names
-            if names.count((component, name)) > 1
-        }
-    )
+    names = [check.name for check in checks]
+    problems += [f"{names.count(name)} checks have the name {name}" for name in sorted({name for name in names if names.count(name) > 1})]
     if problems:
         raise PlatformError("The checks are not valid, nothing was looked at: " + "; ".join(problems) + ".", problems=problems)
     return checks

@@ -68,16 +68,18 @@ def _header(report: Report) -> Html:
 
 
 def _wrong(checks: Sequence[Entry]) -> Child:
-    red = [check for check in checks if not check["ok"]]
-    if not red:
-        return None
+    """A card a cause: checks that are red for the same reason share one."""
+    shared: dict[str, list[Entry]] = {}
+    for check in checks:
+        if not check["ok"]:
+            shared.setdefault(check["message"], []).append(check)
     cards = []
-    for check in red:
-        problems = (check.get("details") or {}).get("problems") or [check["message"]]
+    for alike in shared.values():
+        problems = (alike[0].get("details") or {}).get("problems") or [alike[0]["message"]]
         said = el("p", problems[0]) if len(problems) == 1 else el("ul", [el("li", problem) for problem in problems])
-        pair = el("p", f"expected {check['expected']} · observed {check['observed']}", class_="pair")
-        cards.append(el("section", el("h3", title(check)), said, pair, class_="wrong"))
-    return [el("h2", "What is wrong"), cards]
+        pair = el("p", f"expected {alike[0]['expected']} · observed {alike[0]['observed']}", class_="pair") if len(alike) == 1 else None
+        cards.append(el("section", el("h3", ", ".join(title(check) for check in alike)), said, pair, class_="wrong"))
+    return [el("h2", "What is wrong"), cards] if cards else None
 
 
 def _where(report: Report) -> Child:

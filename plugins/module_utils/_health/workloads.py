@@ -102,7 +102,9 @@ def surroundings(cluster: Cluster, namespace: str, until: float) -> Surroundings
 def workload_problems(item: Object, pods: Sequence[Object], around: Surroundings, options: Options) -> list[str]:
     """What is wrong with a workload, its causes first. A rollout that is not complete is named only when no pod explains it."""
     verdict_of_item = readiness(item)
-    problems = together([(pod, cause) for pod in pods for cause in pod_causes(pod, around, options)])
+    # A pod that leaves after a finished rollout is in nobody's way.
+    counted = [pod for pod in pods if verdict_of_item.state is not State.READY or not pod["metadata"].get("deletionTimestamp")]
+    problems = together([(pod, cause) for pod in counted for cause in pod_causes(pod, around, options)])
     if verdict_of_item.state is not State.READY:
         who = f"{item['kind']} {name_of(item)}"
         troubles = [trouble.reason for trouble in diagnose.object_troubles(item)]

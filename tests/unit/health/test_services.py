@@ -107,7 +107,7 @@ def test_options_are_completed():
             [{"name": "a", "kind": "workloads", "namespace": "n", "workloads": ["web"]}],
             "check a: workloads has 'web'; it must be Kind/name with a kind of Deployment, StatefulSet, DaemonSet, Job",
         ),
-        ([{"name": "a", "kind": "api"}, {"name": "a", "kind": "nodes"}], "two checks of the platform have the name a"),
+        ([{"name": "a", "kind": "api"}, {"name": "a", "kind": "nodes"}], "2 checks have the name a"),
         (["api"], "check 1 is str, not a mapping"),
         (
             [{"name": "a", "kind": "redis", "namespace": "n", "selector": "x", "password_secret": {"key": "p"}}],

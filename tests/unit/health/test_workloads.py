@@ -88,6 +88,13 @@ def test_the_cause_of_a_pod_is_named(found, problems):
     [
         pytest.param(deployment(), [pod()], [], id="well"),
         pytest.param(deployment(wanted=0, available=0), [], [], id="scaled to nothing"),
+        pytest.param(deployment(), [pod(), pod("web-0", deleted=True)], [], id="the last pod of the old revision leaves"),
+        pytest.param(
+            deployment(available=0),
+            [pod("web-0", deleted=True)],
+            ["pod web-0 on node-1: is being deleted", "Deployment web: 0 of 1 pods are available"],
+            id="a pod leaves and is missed",
+        ),
         pytest.param(deployment(), [], ["Deployment web has no pods"], id="says it is ready but nobody is there"),
         pytest.param(
             deployment(available=0),
