@@ -475,9 +475,10 @@ class Engine:
                 f"When it shall go: `kubectl delete {change.key.kind.lower()} {change.key.name}"
                 + (f" -n {change.key.namespace}`." if change.key.namespace else "`.")
             )
-        return [*self._delete(doomed, "pruned", "Background"), *kept]
+        return [*self._delete(doomed, "pruned"), *kept]
 
-    def _delete(self, keys: list[Key], action: str, propagation: str) -> list[Change]:
+    def _delete(self, keys: list[Key], action: str) -> list[Change]:
+        """Deletes, dependents first. ``deleted`` workloads go in the foreground: they are gone when their pods are."""
         items = [self._before[key] for key in keys]
         forward = bundle.prerequisites(items)
         backward: list[set[int]] = [set() for _ in items]
@@ -490,7 +491,7 @@ class Engine:
             options: Json = {
                 "apiVersion": "v1",
                 "kind": "DeleteOptions",
-                "propagationPolicy": propagation,
+                "propagationPolicy": "Foreground" if action == "deleted" and key.kind in bundle.WORKLOADS else "Background",
                 "preconditions": {"uid": item["metadata"]["uid"]},
             }
             if self.dry_run:
@@ -542,7 +543,7 @@ class Engine:
             [key for key in late if key.kind != "Namespace"],
             [key for key in late if key.kind == "Namespace"],
         ):
-            self.changes += self._delete(keys, "deleted", "Foreground")
+            self.changes += self._delete(keys, "deleted")
             if not self.context.check:
                 self._until_gone(keys, deadline)
         if parent is not None and not self.context.check:

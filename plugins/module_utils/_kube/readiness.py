@@ -105,7 +105,7 @@ def _why(found: dict[str, Json], kind: str) -> str:
     return f"{kind} is {condition.get('status', 'not reported')}" + (f" ({': '.join(words)})" if words else "")
 
 
-def _unseen(item: Json) -> str:
+def unseen(item: Json) -> str:
     """Why the status cannot be trusted yet, "" when it can: its controller has not seen the newest spec."""
     generation = (item.get("metadata") or {}).get("generation") or 0
     observed = (item.get("status") or {}).get("observedGeneration") or 0
@@ -118,8 +118,8 @@ def _count(item: Json, field: str, section: str = "status", default: int = 0) ->
 
 
 def _deployment(item: Json) -> Readiness:
-    if unseen := _unseen(item):
-        return pending(unseen)
+    if stale := unseen(item):
+        return pending(stale)
     found = conditions(item)
     wanted = _count(item, "replicas", "spec", 1)
     updated, total, available = (_count(item, field) for field in ("updatedReplicas", "replicas", "availableReplicas"))
@@ -138,8 +138,8 @@ def _deployment(item: Json) -> Readiness:
 
 
 def _stateful_set(item: Json) -> Readiness:
-    if unseen := _unseen(item):
-        return pending(unseen)
+    if stale := unseen(item):
+        return pending(stale)
     spec, status = item.get("spec") or {}, item.get("status") or {}
     wanted = _count(item, "replicas", "spec", 1)
     ready, updated = _count(item, "readyReplicas"), _count(item, "updatedReplicas")
@@ -161,8 +161,8 @@ def _stateful_set(item: Json) -> Readiness:
 
 
 def _daemon_set(item: Json) -> Readiness:
-    if unseen := _unseen(item):
-        return pending(unseen)
+    if stale := unseen(item):
+        return pending(stale)
     wanted = _count(item, "desiredNumberScheduled")
     updated, available = _count(item, "updatedNumberScheduled"), _count(item, "numberAvailable")
     strategy = ((item.get("spec") or {}).get("updateStrategy") or {}).get("type")
@@ -174,8 +174,8 @@ def _daemon_set(item: Json) -> Readiness:
 
 
 def _replica_set(item: Json) -> Readiness:
-    if unseen := _unseen(item):
-        return pending(unseen)
+    if stale := unseen(item):
+        return pending(stale)
     wanted, available = _count(item, "replicas", "spec", 1), _count(item, "availableReplicas")
     found = conditions(item)
     if _true(found, "ReplicaFailure"):
@@ -234,8 +234,8 @@ def _api_service(item: Json) -> Readiness:
 
 
 def _budget(item: Json) -> Readiness:
-    if unseen := _unseen(item):
-        return pending(unseen)
+    if stale := unseen(item):
+        return pending(stale)
     healthy, wanted = _count(item, "currentHealthy"), _count(item, "desiredHealthy")
     return READY if healthy >= wanted else pending(f"{healthy} of {wanted} pods are healthy")
 
@@ -299,8 +299,8 @@ def _each(item: Json, entries: t.Any, label: str, kinds: Iterable[str]) -> Readi
 
 def _by_conditions(item: Json) -> Readiness:
     """Custom resources by the API conventions: Stalled and Failed end it, Ready and its kin decide, Reconciling means not yet."""
-    if (item.get("status") or {}).get("observedGeneration") is not None and (unseen := _unseen(item)):
-        return pending(unseen)
+    if (item.get("status") or {}).get("observedGeneration") is not None and (stale := unseen(item)):
+        return pending(stale)
     found = conditions(item)
     for kind in ("Stalled", "Failed"):
         if _true(found, kind):
@@ -310,8 +310,8 @@ def _by_conditions(item: Json) -> Readiness:
     for kind in ("Ready", "Available", "Established", "Programmed", "Accepted"):
         if kind in found:
             return READY if _true(found, kind) else pending(_why(found, kind))
-    stale = not found and any(isinstance(entry, dict) for entry in (item.get("status") or {}).get("conditions") or [])
-    return pending("its conditions describe an older generation") if stale else READY
+    outdated = not found and any(isinstance(entry, dict) for entry in (item.get("status") or {}).get("conditions") or [])
+    return pending("its conditions describe an older generation") if outdated else READY
 
 
 PREDICATES: dict[tuple[str, str], Callable[[Json], Readiness]] = {

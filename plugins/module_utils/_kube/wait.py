@@ -16,7 +16,15 @@ from ansible_collections.progressive.platform.plugins.module_utils._kube.argumen
 from ansible_collections.progressive.platform.plugins.module_utils._kube.bundle import Key, key_of
 from ansible_collections.progressive.platform.plugins.module_utils._kube.client import ApiError, Client, connect
 from ansible_collections.progressive.platform.plugins.module_utils._kube.discovery import Resource
-from ansible_collections.progressive.platform.plugins.module_utils._kube.readiness import READY, Readiness, State, pending, readiness, waits
+from ansible_collections.progressive.platform.plugins.module_utils._kube.readiness import (
+    READY,
+    Readiness,
+    State,
+    pending,
+    readiness,
+    unseen,
+    waits,
+)
 from ansible_collections.progressive.platform.plugins.module_utils._kube.watch import (
     DELETED,
     FAILED,
@@ -247,7 +255,7 @@ class Board:
                 note(key, "", None, trouble)
         for (namespace, name), pod in self.pods.items():
             owner = by_name.get((namespace, *(diagnose.workload_of(pod) or ("Pod", name))))
-            if owner is None:
+            if owner is None or unseen(waiting[owner]):  # until its controller has seen the new spec, all pods are of the old one
                 continue
             for trouble in diagnose.pod_troubles(pod, (namespace, name) in self.scaling_up):
                 note(owner, name, pod, trouble)

@@ -248,3 +248,13 @@ def test_what_vanishes_while_we_wait_is_told() -> None:
     it = board()
     it.take(Change(DEPLOYMENTS, LISTED, []), 0.0)
     assert it.pending()[WEB].reason == "does not exist any more"
+
+
+def test_pods_do_not_count_until_the_controller_has_seen_the_new_spec() -> None:
+    it = board()
+    it.items[WEB]["metadata"]["generation"] = 2
+    it.items[WEB]["status"] = {"observedGeneration": 1}
+    it.take(Change(PODS, LISTED, [pod(waiting="ImagePullBackOff")]), 0.0)
+    assert hopeless(it, 0.0) == []
+    it.items[WEB]["status"] = {"observedGeneration": 2}
+    assert len(hopeless(it, 0.0)) == 1
