@@ -18,11 +18,14 @@ from pathlib import Path
 
 from ansible_collections.progressive.platform.plugins.module_utils._redis.converge import ARGUMENTS, INFO_ARGUMENTS, run, run_info
 from ansible_collections.progressive.platform.plugins.module_utils._redis.observe import parse_info, parse_nodes
+from ansible_collections.progressive.platform.plugins.module_utils._redis.model import Entry
 from ansible_collections.progressive.platform.plugins.module_utils._redis.resp import Connection, ConnectionLost, Reply
 from ansible_collections.progressive.platform.plugins.module_utils._run import Clock, Context, Result
 
 WRITERS = ("meet", "addslots", "addslotsrange", "delslots", "setslot", "replicate", "forget", "reset", "failover", "bumpepoch", "set-config-epoch")
 NODE_TIMEOUT = 2000
+SYNC_DELAY = "1"
+"""Seconds; the servers' own default of 5 would only make the tests wait."""
 
 
 class Server:
@@ -35,7 +38,7 @@ class Server:
         self.options = options
         self.password = ""
         self.process: subprocess.Popen[bytes] | None = None
-        directory.mkdir(parents=True, exist_ok=True)
+        directory.mkdir(parents=True)
 
     @property
     def name(self) -> str:
@@ -44,10 +47,13 @@ class Server:
     def launch(self, **options: str) -> None:
         settings = {
             "bind": self.host,
+            "bind-source-addr": self.host,
             "port": str(self.port),
+            "protected-mode": "no",
             "cluster-enabled": "yes",
             "cluster-node-timeout": str(NODE_TIMEOUT),
             "cluster-allow-replica-migration": "no",
+            "repl-diskless-sync-delay": SYNC_DELAY,
             "appendonly": "no",
             "save": "",
             "dir": str(self.directory),
@@ -125,9 +131,11 @@ class Lab:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.servers: list[Server] = []
+        self.made = 0
 
     def add(self, count: int, host: str = "127.0.0.1", **options: str) -> list[Server]:
-        new = [Server(self.directory / f"node-{len(self.servers) + index}", host, **options) for index in range(count)]
+        new = [Server(self.directory / f"node-{self.made + index}", host, **options) for index in range(count)]
+        self.made += count
         self.servers += new
         for server in new:
             server.launch()
@@ -147,11 +155,67 @@ class Lab:
             server("REPLICAOF", "NO", "ONE")
             replies = server.pipeline([("FLUSHALL",), ("FUNCTION", "FLUSH"), ("CLUSTER", "RESET", "HARD"), ("FLUSHALL",), ("CLUSTER", "RESET", "HARD")])
             assert replies[-1] == "OK", replies
-            server.pipeline([("CONFIG", "SET", "cluster-node-timeout", str(NODE_TIMEOUT)), ("CONFIG", "SET", "repl-diskless-sync-delay", "5")])
+            server.pipeline([("CONFIG", "SET", "cluster-node-timeout", str(NODE_TIMEOUT)), ("CONFIG", "SET", "repl-diskless-sync-delay", SYNC_DELAY)])
 
     @property
     def addresses(self) -> list[str]:
         return [server.name for server in self.servers]
+
+    def restore(self, count: int) -> None:
+        """The first ``count`` servers running, fresh and with default settings; the others are gone."""
+        for server in self.servers[count:]:
+            if server.process is not None:
+                server.resume()
+                server.kill()
+        del self.servers[count:]
+        for server in self.servers:
+            if server.process is not None:
+                server.resume()
+                if server.password:
+                    server.kill()
+            if server.process is None:
+                server.wipe()
+                server.password = ""
+                server.start()
+        self.reset()
+
+    def server(self, node_id: str) -> Server:
+        return next(server for server in self.servers if server.process is not None and server.id() == node_id)
+
+    def masters(self) -> list[Server]:
+        """Servers that own slots, by their own word."""
+        return [server for server in self.servers if server.process is not None and own_entry(server).slots]
+
+    def replicas_of(self, master: Server) -> list[Server]:
+        return [server for server in self.servers if server.process is not None and own_entry(server).master == master.id()]
+
+    def meet(self, *servers: Server) -> None:
+        for server in servers:
+            for other in servers:
+                if server is not other:
+                    assert server("CLUSTER", "MEET", other.host, other.port) == "OK"
+        self.wait(lambda: all(len(parse_nodes(server("CLUSTER", "NODES"))) >= len(servers) for server in servers))
+
+    def fill(self, count: int = 300) -> None:
+        """Distinct values on all masters; read checks them."""
+        commands = [("SET", f"key-{number}", f"value-{number}") for number in range(count)]
+        assert sum(reply == "OK" for master in self.masters() for reply in master.pipeline(commands)) == count
+
+    def read(self, count: int = 300) -> int:
+        """How many of the keys that fill wrote are there with their values."""
+        commands = [("GET", f"key-{number}") for number in range(count)]
+        found = {number for master in self.masters() for number, reply in enumerate(master.pipeline(commands)) if reply == f"value-{number}"}
+        return len(found)
+
+    def quiet(self, **params: t.Any) -> Result:
+        """R7: another run changes nothing and sends no command that could."""
+        for server in self.servers:
+            server("CONFIG", "RESETSTAT")
+        result = self.converge(**params)
+        assert result["changed"] is False, result["plan"]
+        assert result["plan"] == []
+        assert {server.name: server.writes() for server in self.servers if server.writes()} == {}
+        return result
 
     def converge(self, check: bool = False, diff: bool = False, **params: t.Any) -> Result:
         return run(arguments(ARGUMENTS, {"addresses": self.addresses, "timeout": 40.0, **params}), Context(check=check, diff=diff))
@@ -178,6 +242,16 @@ class Lab:
         while not condition():
             assert time.monotonic() < deadline, "the lab did not reach the state to be tested in time"
             time.sleep(0.02)
+
+
+def own_entry(server: Server) -> Entry:
+    nodes, own = server.pipeline([("CLUSTER", "NODES"), ("CLUSTER", "MYID")])
+    return parse_nodes(str(nodes))[str(own)]
+
+
+def kinds(result: Result) -> list[tuple[str, str]]:
+    """(state, action) of every step of a plan."""
+    return [(step["state"], step["action"]) for step in result["plan"]]
 
 
 def arguments(spec: dict[str, t.Any], given: dict[str, t.Any]) -> dict[str, t.Any]:

@@ -28,7 +28,7 @@ from ansible_collections.progressive.platform.plugins.module_utils._redis.model 
     Wait,
 )
 from ansible_collections.progressive.platform.plugins.module_utils._redis.nodes import Addresses, Cluster, Pods, Source
-from ansible_collections.progressive.platform.plugins.module_utils._redis.plan import FORMING_AT_MOST, Picture, findings, restore
+from ansible_collections.progressive.platform.plugins.module_utils._redis.plan import FORMING_AT_MOST, Picture, announced, findings, remembered, restore
 from ansible_collections.progressive.platform.plugins.module_utils._redis.resp import ConnectionLost, ReplyError
 from ansible_collections.progressive.platform.plugins.module_utils._redis.simulate import foresee
 from ansible_collections.progressive.platform.plugins.module_utils._redis.store import Files, Objects, Store
@@ -239,7 +239,7 @@ class Convergence:
         if isinstance(last, Refuse):
             raise self._error(last.reason, before, last)
         steps: list[Decision] = [decision for decision in decisions if not isinstance(decision, Done)]
-        if isinstance(last, Done) and self.marker != remembered(after):
+        if isinstance(last, Done) and after.marker != remembered(after):
             steps.append(_record(after))
         return self._result(before, after, steps)
 
@@ -281,7 +281,7 @@ class Convergence:
 
     def _check_time(self, decision: Decision, observation: Observation) -> None:
         """R1. Loading and copying a data set have their own limit."""
-        if isinstance(decision, Wait) and decision.key in {"loading", "syncing"}:
+        if isinstance(decision, Wait) and decision.own_time:
             self.deadline = max(self.deadline, self.clock.now() + FORMING_AT_MOST)
         if self.clock.now() > self.deadline or self.passes >= PASSES_AT_MOST:
             limit = f"{self.timeout:g} s" if self.passes < PASSES_AT_MOST else f"{PASSES_AT_MOST} passes"
@@ -297,7 +297,7 @@ class Convergence:
             return False
         if decision.kind == "meet" and not self._are_ours(actions, observation):
             return False
-        if decision.kind == "prepare":
+        if decision.kind in {"prepare", "slots"}:
             self._announce(observation, actions)
         self.store.renew()
         self.passes += 1
@@ -322,16 +322,10 @@ class Convergence:
         return not self.cluster.same_ids(dict(ids[action.command[2], action.command[3]] for action in actions))
 
     def _announce(self, observation: Observation, actions: list[Action]) -> None:
-        """Before the first change: the marker says that these IDs are forming, and which settings are to be restored, should this run be killed."""
-        by_name = {node.name: node for node in observation.live}
-        settings = {node_id: dict(saved) for node_id, saved in (self.marker.settings if self.marker else {}).items()}
-        for action in actions:
-            if action.command[:2] == ("CONFIG", "SET"):
-                node = by_name[action.node]
-                value = node.node_timeout_ms if action.command[2] == "cluster-node-timeout" else node.sync_delay_s
-                settings.setdefault(node.id, {}).setdefault(action.command[2], str(value))
-        self.marker = dataclasses.replace(remembered(observation), state="forming", settings=settings)
-        self.store.write(self.marker)
+        marker = announced(observation, actions)
+        if marker != self.marker:
+            self.marker = marker
+            self.store.write(marker)
 
     def _restore(self, observation: Observation) -> None:
         decision = restore(Picture(dataclasses.replace(observation, marker=self.marker), self.desired))
@@ -389,17 +383,6 @@ class Convergence:
                 "say what it should be with node_timeout"
             )
         return texts
-
-
-def remembered(observation: Observation) -> Marker:
-    """The marker of the cluster that is there. Pod UIDs only count where the data dies with the pod, so that a restart does not change it."""
-    targets = {node.name: node.target for node in observation.live}
-    return Marker(
-        state="formed",
-        ids={node.name: node.id for node in observation.live},
-        uids={name: target.uid for name, target in targets.items() if target.uid and not target.volumes},
-        volumes={name: target.volumes for name, target in targets.items() if target.volumes},
-    )
 
 
 def _record(observation: Observation) -> Act:

@@ -34,7 +34,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Entry:
-    """One line of CLUSTER NODES: what one node believes of one ID. ``open_slots`` are (slot, "migrating"|"importing", other ID)."""
+    """One line of CLUSTER NODES: what one node believes of one ID. ``open_slots`` maps slot to ("migrating"|"importing", other ID)."""
 
     id: str
     host: str
@@ -45,7 +45,7 @@ class Entry:
     epoch: int
     connected: bool
     slots: int
-    open_slots: tuple[tuple[int, str, str], ...] = ()
+    open_slots: Mapping[int, tuple[str, str]] = field(default_factory=dict)
 
     @property
     def failed(self) -> bool:
@@ -196,13 +196,17 @@ class Act:
 
 @dataclass(frozen=True)
 class Wait:
-    """Something that the servers settle by themselves. After ``limit`` seconds of the same ``key`` it becomes ``refusal``."""
+    """Something that the servers settle by themselves. After ``limit`` seconds of the same ``key`` it becomes ``refusal``.
+
+    ``own_time`` waits (loading, copying a data set) are not part of the task's timeout.
+    """
 
     state: str
     key: str
     reason: str
     limit: float
     refusal: str
+    own_time: bool = False
 
 
 @dataclass(frozen=True)

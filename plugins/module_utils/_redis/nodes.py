@@ -272,7 +272,7 @@ class Cluster:
         questions: dict[str, list[Command]] = {}
         for node in nodes:
             if node.live and node.me.open_slots:
-                questions[node.name] = [("CLUSTER", "COUNTKEYSINSLOT", str(slot)) for slot, _direction, _other in node.me.open_slots]
+                questions[node.name] = [("CLUSTER", "COUNTKEYSINSLOT", str(slot)) for slot in node.me.open_slots]
             elif node.live and not node.link_up:
                 questions[node.name] = list(MASTERAUTH)
         if not questions:
@@ -285,7 +285,7 @@ class Cluster:
                 result.append(node)
             elif node.me.open_slots:
                 counts = answer if not isinstance(answer, ConnectionLost) else []
-                keys = {entry[0]: count for entry, count in zip(node.me.open_slots, counts, strict=False) if isinstance(count, int)}
+                keys = {slot: count for slot, count in zip(node.me.open_slots, counts, strict=False) if isinstance(count, int)}
                 result.append(dataclasses.replace(node, open_keys=keys))
             else:
                 result.append(dataclasses.replace(node, auth_agrees=auth_agrees(answer, self._password)))

@@ -55,11 +55,11 @@ def parse_nodes(text: str) -> dict[str, Entry]:
             continue
         host, port, bus_port = parse_address(fields[1])
         owned = []
-        open_slots = []
+        open_slots = {}
         for item in fields[8:]:
             if item.startswith("["):
                 number, arrow, other = item[1:-1].replace("->-", " migrating ").replace("-<-", " importing ").split(" ")
-                open_slots.append((int(number), arrow, other))
+                open_slots[int(number)] = (arrow, other)
             elif item:
                 first, _dash, last = item.partition("-")
                 owned.append((int(first), int(last or first)))
@@ -73,7 +73,7 @@ def parse_nodes(text: str) -> dict[str, Entry]:
             epoch=int(fields[6]),
             connected=fields[7] == "connected",
             slots=slots.mask(owned),
-            open_slots=tuple(open_slots),
+            open_slots=open_slots,
         )
     return entries
 

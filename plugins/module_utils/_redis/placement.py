@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -17,6 +17,10 @@ WHOLE_SHARD_IN_ZONE = 1000
 REPLICAS_TOGETHER = 10
 EXACT_UP_TO = 10
 """Members up to which every arrangement is compared (10 members as 5+5: 30 240 of them); beyond it masters are spread first and replicas placed one by one."""
+
+
+SEARCH_AT_MOST = 20000
+"""Arrangements looked at for a way from one to another (3 masters with 6 replicas have 729, 5 with 5 have 3125)."""
 
 
 @dataclass(frozen=True)
@@ -57,12 +61,11 @@ def place(
     masters: int,
     keep_masters: Sequence[str] = (),
     keep: Mapping[str, str] | None = None,
-    prefer: Mapping[str, str] | None = None,
 ) -> Placement:
     """The best arrangement that leaves ``keep_masters`` masters and the replicas in ``keep`` where they are.
 
-    Replicas are spread evenly over the shards first; then the score decides, then what ``prefer`` says (replica to master), then the order of
-    ``members`` (their ordinals).
+    Replicas are spread evenly over the shards first; then the score decides, then the order of ``members`` (their
+    ordinals).
     """
     kept = dict(keep or {})
     free = [member for member in members if member.id not in kept and member.id not in keep_masters]
@@ -75,13 +78,47 @@ def place(
         floor = _quorum_cost([member for member in members if member.id in chosen])[0]
         if best is not None and floor >= best.score:
             continue
-        candidate = _pair(members, names, replicas, kept, floor, best.score if best else None, prefer or {})
+        candidate = _pair(members, names, replicas, kept, floor, best.score if best else None)
         if candidate is not None and (best is None or candidate.score < best.score):
             best = candidate
             if best.score <= unavoidable:
                 break
     assert best is not None
     return best
+
+
+def way(
+    members: Sequence[Member], masters: Sequence[str], now: Mapping[str, str], at_most: int, spared: int, replicas: int
+) -> list[tuple[str, str]]:
+    """The shortest series of single moves (replica, new master) from ``now`` to the best arrangement that is within reach and scores ``at_most``.
+
+    On the way a shard gives a replica only while it has more than ``spared``; in the end each has ``replicas`` at least. Empty when there is no such way.
+    """
+    order = sorted(now)
+    start = tuple(now[replica] for replica in order)
+    came: dict[tuple[str, ...], tuple[tuple[str, ...], str, str] | None] = {start: None}
+    queue = deque([start])
+    found: tuple[int, tuple[str, ...]] | None = None
+    while queue and len(came) < SEARCH_AT_MOST:
+        here = queue.popleft()
+        counts = Counter(here)
+        score = assess(members, masters, dict(zip(order, here, strict=True))).score
+        if score <= at_most and all(counts[master] >= replicas for master in masters) and (found is None or score < found[0]):
+            found = (score, here)
+        for index, replica in enumerate(order):
+            if counts[here[index]] <= spared:
+                continue
+            for master in masters:
+                there = (*here[:index], master, *here[index + 1 :])
+                if there not in came:
+                    came[there] = (here, replica, master)
+                    queue.append(there)
+    path = []
+    step = came[found[1]] if found else None
+    while step is not None:
+        path.append((step[1], step[2]))
+        step = came[step[0]]
+    return path[::-1]
 
 
 def _master_choices(members: Sequence[Member], free: Sequence[Member], keep: Sequence[str], missing: int) -> Iterator[frozenset[str]]:
@@ -112,7 +149,6 @@ def _pair(
     kept: Mapping[str, str],
     floor: int,
     bound: int | None,
-    prefer: Mapping[str, str],
 ) -> Placement | None:
     """Depth first over the replicas in order, cutting every branch that cannot beat ``bound``; above EXACT_UP_TO the cheapest branch only."""
     by_id = {member.id: member for member in members}
@@ -136,7 +172,6 @@ def _pair(
         replica = replicas[index]
         tried = set()
         options = [master for master in masters if len(copies[master]) == fewest]
-        options.sort(key=lambda master: prefer.get(replica.id) != master)
         if not exact:
             options = [min(options, key=lambda master: _shard_cost([*copies[master], replica])[0])]
         for master in options:

@@ -24,6 +24,7 @@ from ansible_collections.progressive.platform.plugins.module_utils._redis.model 
     Desired,
     Done,
     Entry,
+    Marker,
     Node,
     Observation,
     Refuse,
@@ -35,6 +36,7 @@ from ansible_collections.progressive.platform.plugins.module_utils._redis.placem
     Placement,
     assess,
     place,
+    way,
 )
 
 FORMING_AT_MOST = 10.0
@@ -114,10 +116,30 @@ class Picture:
         return max((node.node_timeout_ms or 15000 for node in self.live), default=15000) / 1000
 
     @cached_property
+    def lost(self) -> str:
+        """R3: why the cluster that the marker remembers may be lost and not gone on purpose; empty when nothing speaks against forming one.
+
+        A marker "forming" with one of these very IDs is a formation that was killed. Otherwise what counts is whether the storage is known to be gone:
+        the volumes it had, or, where data dies with the pod, the pods.
+        """
+        marker = self.observation.marker
+        if marker is None or marker.fingerprint in self.desired.allow_data_loss:
+            return ""
+        if marker.state == "forming" and set(marker.ids.values()) & set(self.by_id):
+            return ""
+        targets = [node.target for node in self.observation.nodes]
+        remembered_volumes = {uid for uids in marker.volumes.values() for uid in uids}
+        if remembered_volumes:
+            return "their volumes are still the same ones" if remembered_volumes & {uid for target in targets for uid in target.volumes} else ""
+        if marker.uids:
+            return "their pods are still the same ones" if set(marker.uids.values()) & {target.uid for target in targets} else ""
+        return "nothing says that its storage was removed on purpose"
+
+    @cached_property
     def forming(self) -> bool:
         """An empty cluster that has never been complete, as far as the marker knows."""
         marker = self.observation.marker
-        return self.empty and (marker is None or marker.state != "formed")
+        return self.empty and (marker is None or marker.state != "formed" or (not self.owned and not self.lost))
 
     @cached_property
     def members(self) -> list[Member]:
@@ -183,6 +205,29 @@ def _redis_cli(node: Node, *command: str) -> str:
     return f"redis-cli -h {node.target.host} -p {node.target.port} {' '.join(command)}"
 
 
+def remembered(observation: Observation) -> Marker:
+    """The marker of the cluster that is there. Pod UIDs only count where the data dies with the pod, so that a restart does not change it."""
+    targets = {node.name: node.target for node in observation.live}
+    return Marker(
+        state="formed",
+        ids={node.name: node.id for node in observation.live},
+        uids={name: target.uid for name, target in targets.items() if target.uid and not target.volumes},
+        volumes={name: target.volumes for name, target in targets.items() if target.volumes},
+    )
+
+
+def announced(observation: Observation, actions: Iterable[Action]) -> Marker:
+    """What the marker must say before a formation sends its first command: these IDs are forming, and the settings that a killed run leaves to restore."""
+    by_name = {node.name: node for node in observation.live}
+    settings = {node_id: dict(saved) for node_id, saved in (observation.marker.settings if observation.marker else {}).items()}
+    for action in actions:
+        if action.command[:2] == ("CONFIG", "SET"):
+            node = by_name[action.node]
+            value = node.node_timeout_ms if action.command[2] == "cluster-node-timeout" else node.sync_delay_s
+            settings.setdefault(node.id, {}).setdefault(action.command[2], str(value))
+    return dataclasses.replace(remembered(observation), state="forming", settings=settings)
+
+
 # ---- before anything: are these the nodes, and may they be touched -----------------------------------------------------------------------------------
 
 
@@ -220,7 +265,7 @@ def loading(picture: Picture) -> Decision | None:
     listed = ", ".join(f"{node.name} (about {node.loading_eta} s left)" for node in nodes)
     limit = picture.desired.load_timeout
     text = f"Still loading after {limit:.0f} s: {listed}. Look at the server's log, or allow more with load_timeout."
-    return Wait("S16", "loading", f"loading its data set: {listed}", limit, text)
+    return Wait("S16", "loading", f"loading its data set: {listed}", limit, text, own_time=True)
 
 
 def absent(picture: Picture) -> Decision | None:
@@ -271,13 +316,15 @@ def elections(picture: Picture) -> Decision | None:
                 f"Bring it back with its volume, or restore from a backup; {NEXT}."
             )
             return Wait("S11", "elections", f"owner {picture.who(node_id)} is gone and has no replica", patience, text)
-    if picture.age("elections") > patience:
+    # A node that is found under another ID at its old address is never failed by its peers (they drop the address and stop pinging it), so nobody is elected.
+    hopeless = [node_id for node_id in gone if all("noaddr" in entry.flags for entry in picture.strangers[node_id])]
+    if hopeless or picture.age("elections") > patience:
         forced = [node_id for node_id in gone if node_id in picture.desired.allow_data_loss]
         if forced:
             return Act(
                 "S9",
                 "failover",
-                f"no replica was elected within {patience:.0f} s and allow_data_loss names the failed master",
+                "no replica is elected, and allow_data_loss names the failed master",
                 tuple(
                     Action(
                         _ahead(replicas[node_id]).name, ("CLUSTER", "FAILOVER", "FORCE"), f"has the newest copy of {picture.who(node_id)}"
@@ -290,6 +337,13 @@ def elections(picture: Picture) -> Decision | None:
         f"No replica was elected for {listed} within {patience:.0f} s; its data may be too old (cluster-replica-validity-factor). To accept the loss of its last "
         f"writes add the failed ID to allow_data_loss ({', '.join(gone)}), which sends: {commands}"
     )
+    if hopeless:
+        text = (
+            f"{listed} lost its volume and answers under a new ID at its old address, so its peers do not elect a replica. The newest copies hold "
+            f"{', '.join(f'{_ahead(replicas[node_id]).keys} keys ({_ahead(replicas[node_id]).name})' for node_id in hopeless)}: a replica that has followed that address "
+            f"to the empty node is empty too. To go on with that copy, add the lost ID to allow_data_loss ({', '.join(hopeless)}), which sends: {commands}"
+        )
+        return Refuse("S9", text)
     return Wait("S9", "elections", f"waiting for a replica of {listed} to be elected", patience, text)
 
 
@@ -406,30 +460,14 @@ def _components(picture: Picture) -> list[list[Node]]:
 
 
 def _prior_cluster(picture: Picture) -> Decision | None:
-    """R3: nobody owns a slot, yet a cluster was here before. Forming another would hide what became of it, unless its storage is known to be gone."""
+    """R3: nobody owns a slot, yet a cluster was here before. Forming another would hide what became of it."""
     marker = picture.observation.marker
-    if picture.owned or marker is None or not picture.live:
+    if picture.owned or marker is None or not picture.live or not picture.lost:
         return None
-    if marker.state == "forming" and set(marker.ids.values()) & set(picture.by_id):
-        return None
-    if marker.fingerprint in picture.desired.allow_data_loss:
-        return None
-    targets = [node.target for node in picture.observation.nodes]
-    remembered = {uid for uids in marker.volumes.values() for uid in uids}
-    if remembered:
-        if not remembered & {uid for target in targets for uid in target.volumes}:
-            return None
-        where = "their volumes are still the same ones"
-    elif marker.uids:
-        if not set(marker.uids.values()) & {target.uid for target in targets}:
-            return None
-        where = "their pods are still the same ones"
-    else:
-        where = "nothing says that its storage was removed on purpose"
     ids = ", ".join(sorted(marker.ids.values()))
     return Refuse(
         "S1",
-        f"A cluster was formed on these nodes before (fingerprint {marker.fingerprint}, node IDs {ids}), now none of them owns a slot, and {where}. "
+        f"A cluster was formed on these nodes before (fingerprint {marker.fingerprint}, node IDs {ids}), now none of them owns a slot, and {picture.lost}. "
         "Check that the data directories are mounted where they were (nodes.conf is in them). To form a new, empty cluster all the same: "
         f"allow_data_loss: [{marker.fingerprint!r}]",
     )
@@ -474,7 +512,7 @@ def _prepare(picture: Picture) -> Decision | None:
     """Distinct epochs while the nodes are alone (only then SET-CONFIG-EPOCH is legal), and settings that let an empty cluster form in half a second."""
     if not picture.forming or not picture.gap or picture.strangers:
         return None
-    if picture.age("forming") > FORMING_AT_MOST or (picture.observation.marker is None and picture.owned):
+    if picture.age("forming") > FORMING_AT_MOST:
         return None
     actions = []
     epoch = max(max(node.me.epoch, node.current_epoch) for node in picture.live)
@@ -498,7 +536,7 @@ def open_slots(picture: Picture) -> Decision | None:
     """Slots left open: those without keys are closed (S12-S14, such as a killed S26 leaves), any other is refused."""
     actions: list[Action] = []
     for node in picture.live:
-        for slot, direction, other_id in node.me.open_slots:
+        for slot, (direction, other_id) in node.me.open_slots.items():
             other = picture.by_id.get(other_id)
             owner = next((owner for owner in picture.owners if owner.slots >> slot & 1), None)
             here = (slot, direction, other_id)
@@ -507,11 +545,11 @@ def open_slots(picture: Picture) -> Decision | None:
             if direction == "migrating":
                 if owner is other:
                     actions.append(_setslot(node, slot, "NODE", other_id, "its new owner has it already"))
-                elif owner is node and not any(entry[0] == slot for entry in other.me.open_slots):
+                elif owner is node and slot not in other.me.open_slots:
                     actions.append(_setslot(node, slot, "STABLE", "", "the other side does not import it"))
             elif owner is node:
                 actions.append(_setslot(node, slot, "STABLE", "", "it owns the slot already"))
-            elif owner is other and (slot, "migrating", node.id) in other.me.open_slots:
+            elif owner is other and other.me.open_slots.get(slot) == ("migrating", node.id):
                 if other.open_keys.get(slot, 0):
                     return _open_refusal(picture, node, here, f"{other.open_keys[slot]} keys are still on {other.name}")
                 actions.append(_setslot(node, slot, "NODE", node.id, "no key is left on the old owner"))
@@ -668,7 +706,11 @@ def replicas(picture: Picture) -> Decision | None:
 
 
 def replication(picture: Picture) -> Decision | None:
-    """S7: a replica whose link to its master is down; a full synchronisation that runs is waited for."""
+    """S7: a replica whose link to its master is down.
+
+    A full synchronisation that runs is waited for, and so is one that has not begun: a master waits repl-diskless-sync-delay for more replicas, meanwhile
+    the replica says nothing of it, and connecting again would start the wait anew.
+    """
     down = [picture.by_id[replica] for replica in picture.attached if not picture.by_id[replica].link_up]
     if not down:
         return None
@@ -683,8 +725,9 @@ def replication(picture: Picture) -> Decision | None:
     if any(node.syncing for node in down):
         limit = picture.desired.load_timeout
         text = f"The full synchronisation of {names} has not ended within {limit:.0f} s. Look at the logs of both ends (client-output-buffer-limit replica, disk)."
-        return Wait("S7", "syncing", f"copying the data set to {names}", limit, text)
-    if picture.age("links down") <= max(2 * picture.node_timeout, 3.0):
+        return Wait("S7", "links down", f"copying the data set to {names}", limit, text, own_time=True)
+    delay = max((node.sync_delay_s for node in picture.live), default=0)
+    if picture.age("links down") <= max(2 * picture.node_timeout, 3.0) + max(delay, 0) + 5:
         return Wait("S7", "links down", f"replication links are coming up: {names}", FOREVER, "")
     actions = tuple(
         Action(node.name, ("CLUSTER", "REPLICATE", node.master), "its link is down: connect to the same master again") for node in down
@@ -730,31 +773,21 @@ def topology(picture: Picture) -> Decision | None:
         return None
     owner_ids = [node.id for node in picture.owners]
     now = picture.placement
-    best = place(picture.members, picture.desired.masters, owner_ids, prefer=picture.attached)
+    best = place(picture.members, picture.desired.masters, owner_ids)
     if now.score - best.score < WHOLE_SHARD_IN_ZONE:
         return None
-    counts = Counter(picture.attached.values())
-    moves = [
-        (replica, best.master_of[replica])
-        for replica in picture.attached
-        if best.master_of.get(replica) not in {None, picture.attached[replica]}
-    ]
-    # The shard with most replicas gives first, so that a spare one is used before any shard runs low.
-    moves.sort(key=lambda move: (-counts[picture.attached[move[0]]], counts[move[1]], picture.by_id[move[0]].target.ordinal))
-    for replica, master in moves:
-        if counts[picture.attached[replica]] > 1 or picture.empty:
-            reason = f"moves from {picture.who(picture.attached[replica])} to {picture.who(master)}: placement score {now.score} to {best.score} when all have moved"
-            return Act(
-                "S25",
-                "replicate",
-                "; ".join(now.violations),
-                (Action(picture.by_id[replica].name, ("CLUSTER", "REPLICATE", master), reason),),
-            )
-    listed = ", ".join(f"{picture.by_id[replica].name} to {picture.who(master)}" for replica, master in moves)
+    spared = 0 if picture.empty else picture.desired.replicas
+    path = way(picture.members, owner_ids, picture.attached, now.score - WHOLE_SHARD_IN_ZONE, spared, picture.desired.replicas)
+    if path:
+        replica, master = path[0]
+        reason = f"moves from {picture.who(picture.attached[replica])} to {picture.who(master)}, step 1 of {len(path)} to a better placement"
+        return Act(
+            "S25", "replicate", "; ".join(now.violations), (Action(picture.by_id[replica].name, ("CLUSTER", "REPLICATE", master), reason),)
+        )
     return Refuse(
         "S25",
-        f"{'; '.join(now.violations)}. Better: {listed}; but every shard has one replica and holds data, so a move would leave a shard without a copy for a while. "
-        "Add one node for the time of the change.",
+        f"{'; '.join(now.violations)}. No replica can move without leaving a shard that holds data with fewer than {picture.desired.replicas} replicas for a "
+        "while. Add one node for the time of the change.",
     )
 
 

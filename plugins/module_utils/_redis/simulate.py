@@ -20,7 +20,7 @@ from ansible_collections.progressive.platform.plugins.module_utils._redis.model 
     Observation,
     Wait,
 )
-from ansible_collections.progressive.platform.plugins.module_utils._redis.plan import Picture, decide
+from ansible_collections.progressive.platform.plugins.module_utils._redis.plan import Picture, announced, decide
 
 STEPS_AT_MOST = 40
 
@@ -36,8 +36,10 @@ def foresee(observation: Observation, desired: Desired, ages: Mapping[str, float
         decision = decide(Picture(observation, desired, ages))
         decisions.append(decision)
         if isinstance(decision, Act):
+            if decision.kind in {"prepare", "slots"}:
+                observation = dataclasses.replace(observation, marker=announced(observation, decision.actions))
             observation = after(observation, decision.actions)
-        elif isinstance(decision, Wait) and decision.key in {"moved", "links", "agreement", "epochs", "links down", "syncing", "verdict"}:
+        elif isinstance(decision, Wait) and decision.key in {"moved", "links", "agreement", "epochs", "links down", "verdict"}:
             observation = rested(observation)
         else:
             break
@@ -50,8 +52,14 @@ def foresee(observation: Observation, desired: Desired, ages: Mapping[str, float
 def after(observation: Observation, actions: Iterable[Action]) -> Observation:
     """The observation once the actions have been carried out and every node has heard of it."""
     nodes = {node.name: node for node in observation.nodes}
+    slot_commands: dict[str, list[tuple[str, ...]]] = {}
     for action in sorted(actions, key=lambda action: action.order):
-        nodes[action.node] = _changed(nodes, nodes[action.node], action.command)
+        if action.command[1] == "SETSLOT":
+            slot_commands.setdefault(action.node, []).append(action.command)
+        else:
+            nodes[action.node] = _changed(nodes, nodes[action.node], action.command)
+    for name, commands in slot_commands.items():
+        nodes[name] = _with_slots_set(nodes[name], commands)
     return rested(dataclasses.replace(observation, nodes=tuple(nodes[node.name] for node in observation.nodes)))
 
 
@@ -73,7 +81,7 @@ def rested(observation: Observation) -> Observation:
         entries = {entry.id: entry for entry in node.entries.values() if entry.id not in live}
         for other in mutual[node.id]:
             entries[other] = (
-                own[other] if other == node.id else dataclasses.replace(own[other], flags=own[other].flags - {"myself"}, open_slots=())
+                own[other] if other == node.id else dataclasses.replace(own[other], flags=own[other].flags - {"myself"}, open_slots={})
             )
         covered = slots.ALL
         for entry in entries.values():
@@ -112,23 +120,27 @@ def _changed(nodes: Mapping[str, Node], node: Node, command: tuple[str, ...]) ->
                 node,
                 dataclasses.replace(me, master="", slots=taken, epoch=node.current_epoch + 1, flags=(me.flags - {"slave"}) | {"master"}),
             )
-        case ("CLUSTER", "SETSLOT", slot, verb, *other):
-            return _with_open_slot(node, int(slot), verb, *other)
     raise ValueError(f"no model of {command}")
 
 
-def _with_open_slot(node: Node, slot: int, verb: str, other: str = "") -> Node:
-    me = node.me
-    rest = tuple(entry for entry in me.open_slots if entry[0] != slot)
-    if verb in {"IMPORTING", "MIGRATING"}:
-        opened = dataclasses.replace(me, open_slots=(*rest, (slot, verb.lower(), other)))
-        return _with_me(dataclasses.replace(node, open_keys={**node.open_keys, slot: 0}), opened)
-    owned = me.slots
-    epoch = me.epoch
-    if verb == "NODE":
-        owned = owned | 1 << slot if other == node.id else owned & ~(1 << slot)
-        epoch = max(node.current_epoch, epoch) + 1 if other == node.id else epoch
-    return _with_me(node, dataclasses.replace(me, open_slots=rest, slots=owned, epoch=epoch))
+def _with_slots_set(node: Node, commands: Iterable[tuple[str, ...]]) -> Node:
+    """All SETSLOT commands of one node at once: there can be thousands."""
+    open_slots = dict(node.me.open_slots)
+    open_keys = dict(node.open_keys)
+    owned, epoch = node.me.slots, node.me.epoch
+    for _cluster, _setslot, number, verb, *other in commands:
+        slot = int(number)
+        open_slots.pop(slot, None)
+        if verb in {"IMPORTING", "MIGRATING"}:
+            open_slots[slot] = (verb.lower(), other[0])
+            open_keys[slot] = 0
+        elif verb == "NODE" and other[0] == node.id:
+            owned |= 1 << slot
+            epoch = max(node.current_epoch, node.me.epoch) + 1
+        elif verb == "NODE":
+            owned &= ~(1 << slot)
+    me = dataclasses.replace(node.me, open_slots=open_slots, slots=owned, epoch=epoch)
+    return _with_me(dataclasses.replace(node, open_keys=open_keys), me)
 
 
 def _with_me(node: Node, me: Entry) -> Node:
