@@ -11,7 +11,13 @@ import typing as t
 from pathlib import Path
 
 from ansible_collections.progressive.platform.plugins.module_utils._images.build import Builder, Job
-from ansible_collections.progressive.platform.plugins.module_utils._images.definition import LOCAL_REGISTRY, SOURCE, make_bases, make_images
+from ansible_collections.progressive.platform.plugins.module_utils._images.definition import (
+    LOCAL_REGISTRY,
+    SOURCE,
+    Image,
+    make_bases,
+    make_images,
+)
 from ansible_collections.progressive.platform.plugins.module_utils._kube.arguments import CONNECTION
 from ansible_collections.progressive.platform.plugins.module_utils._run import Context, Params, PlatformError, Result
 
@@ -42,7 +48,13 @@ def make_job(params: Params) -> Job:
     """The job the options describe; PlatformError when they do not go together."""
     source = Path(params.get("source") or SOURCE)
     bases = make_bases(params["bases"], params["revision"])
-    images = make_images(source, bases, registry=params["registry"], revision=params["revision"], names=params["names"], tag=params["tag"])
+
+    def look() -> dict[str, Image]:
+        return make_images(
+            source, bases, registry=params["registry"], revision=params["revision"], names=params["names"], tag=params["tag"]
+        )
+
+    images = look()
     made_here = sorted({base.name for image in images.values() for base in image.bases if base.made_here})
     if made_here and params["builder"] == "docker":
         raise PlatformError(
@@ -69,6 +81,7 @@ def make_job(params: Params) -> Job:
         push=params["push"],
         tls_verify=params["tls_verify"],
         timeout=params["build_timeout"],
+        look=look,
     )
 
 

@@ -16,7 +16,7 @@ import os
 import re
 import shutil
 import typing as t
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,6 +44,7 @@ class Job:
     push: bool
     tls_verify: bool
     timeout: float
+    look: Callable[[], Mapping[str, Image]]  # the images the sources describe at this moment
 
     def archive(self, image: Image) -> Path:
         return self.cache / image.file
@@ -68,7 +69,7 @@ class Builder:
         self.context = context
         # Mounts and locks of a storage belong on a filesystem that a restart of the machine empties.
         runtime = Path("/run" if os.geteuid() == 0 else os.environ.get("XDG_RUNTIME_DIR") or job.cache)
-        self.buildah = Buildah(job.cache / "storage", runtime / "progressive-platform-buildah")
+        self.buildah = Buildah(job.cache / "storage", runtime / "progressive-platform-buildah", private=os.geteuid() == 0)
         self.docker = Docker()
 
     def missing(self) -> list[Image]:
@@ -80,7 +81,7 @@ class Builder:
             return self.job.archive(image).is_file()
         docker = self.job.builder == "docker"
         command = self.docker.published(image) if docker else self.buildah.published(image, self.job.tls_verify)
-        return bool(shutil.which(command[0])) and succeeds(command, timeout=60)
+        return bool(shutil.which(self.job.builder)) and succeeds(command, timeout=60)
 
     def build(self, images: list[Image]) -> None:
         """Build ``images``; PlatformError with the tool's own words when one fails."""
@@ -181,9 +182,16 @@ class Builder:
             if job.push:
                 succeeds(self.buildah.command("rmi", image.reference))  # what an interrupted run began would be added to
             call(self.buildah.build(image, job.source, wheels=wheels, platforms=platforms), timeout=job.timeout)
+            self.refuse_moved(image)
             call(self.buildah.push(image, job.tls_verify) if job.push else self.buildah.save(image, unfinished), timeout=job.timeout)
         if not job.push:
+            self.refuse_moved(image)
             unfinished.replace(archive)
+
+    def refuse_moved(self, image: Image) -> None:
+        """A tag stands for its sources, so an image of sources that were edited meanwhile must not get it."""
+        if (now := self.job.look()[image.name].reference) != image.reference:
+            raise PlatformError(f"{self.job.source} was changed while {image.reference} was built from it (it is {now} now); run again.")
 
     # -- the cache -----------------------------------------------------------------------------------------------------
 

@@ -12,6 +12,10 @@ from pathlib import Path
 
 from ansible_collections.progressive.platform.plugins.module_utils._images.definition import Base, Image
 
+# The package keeps usrmerge out, which would bring 46 MB of Perl into every bookworm image; the hook makes what it stands for.
+MERGED_USR = "usr-is-merged"
+MERGED_USR_HOOK = "/usr/share/mmdebstrap/hooks/maybe-merged-usr"
+
 # Nobody reads manuals in a container, and files that are not there are not imported into every node.
 UNWANTED = ("/usr/share/doc/*", "/usr/share/info/*", "/usr/share/locale/*", "/usr/share/man/*", "/usr/share/lintian/*")
 
@@ -24,13 +28,15 @@ PROXY_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https
 
 def mmdebstrap(base: Base, target: Path) -> list[str]:
     """A root filesystem as a tar archive: what Debian calls essential, and the packages wanted."""
+    packages = ",".join((MERGED_USR, *base.packages))
     exclude = [f"--dpkgopt=path-exclude={pattern}" for pattern in UNWANTED]
     mirror = [base.mirror] if base.mirror else []
     return [
         "mmdebstrap",
         "--quiet",
         "--variant=essential",
-        f"--include={','.join(base.packages)}",
+        f"--hook-dir={MERGED_USR_HOOK}",
+        f"--include={packages}",
         *exclude,
         base.suite,
         str(target),
@@ -40,13 +46,18 @@ def mmdebstrap(base: Base, target: Path) -> list[str]:
 
 @dataclass(frozen=True)
 class Buildah:
-    """buildah with a storage of its own, so that the machine's images are left alone."""
+    """buildah with a storage of its own, so that the machine's images are left alone.
+
+    A ``private`` buildah (root's) has a mount namespace of its own, so that one that fails or is killed leaves no mount behind.
+    """
 
     root: Path
     runroot: Path
+    private: bool = True
 
     def command(self, *arguments: str) -> list[str]:
-        return ["buildah", "--root", str(self.root), "--runroot", str(self.runroot), *arguments]
+        namespace = ["unshare", "--mount"] if self.private else []
+        return [*namespace, "buildah", "--root", str(self.root), "--runroot", str(self.runroot), *arguments]
 
     def base(self, base: Base, containerfile: Path, context: Path) -> list[str]:
         """An image of one layer from a root filesystem: ``containerfile`` adds the archive that lies in ``context``."""

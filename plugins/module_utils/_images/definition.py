@@ -24,6 +24,9 @@ from ansible_collections.progressive.platform.plugins.module_utils._run import P
 SOURCE = Path(__file__).parents[3] / "images"
 DESCRIPTION = "images.yml"
 
+# Raised when commands.mmdebstrap makes another root filesystem of the same packages.
+ROOTFS_RECIPE = "2"
+
 # How images that exist on this machine alone are named; no registry answers to it.
 LOCAL_REGISTRY = "localhost/progressive"
 
@@ -75,7 +78,7 @@ def make_bases(wanted: Mapping[str, t.Any], revision: int) -> dict[str, Base]:
             isinstance(value, Mapping) and value.get("suite") and value.get("packages") and not set(value) - {"suite", "packages", "mirror"}
         ):
             suite, packages = str(value["suite"]), tuple(sorted(map(str, value["packages"])))
-            tag = digest([suite, *packages, str(revision), platform.machine()])
+            tag = digest([ROOTFS_RECIPE, suite, *packages, str(revision), platform.machine()])
             bases[name] = Base(name, f"{LOCAL_REGISTRY}/base-{name}:{tag}", suite, packages, str(value.get("mirror") or ""))
         else:
             raise PlatformError(

@@ -151,7 +151,7 @@ MADE_BASE = Base("python", "localhost/progressive/base-python:1a2b", "bookworm",
 @pytest.mark.parametrize(
     ("command", "wanted", "unwanted"),
     [
-        (mmdebstrap(MADE_BASE, Path("/t.tar")), ["--include=dumb-init,python3", "bookworm", "/t.tar"], []),
+        (mmdebstrap(MADE_BASE, Path("/t.tar")), ["--include=usr-is-merged,dumb-init,python3", "bookworm", "/t.tar"], []),
         (mmdebstrap(Base("x", "x", "trixie", ("a",), "mirror"), Path("/t.tar")), ["trixie", "/t.tar", "mirror"], []),
         (
             BUILDAH.build(image("app", PYTHON_BASE, target="app"), Path("/s"), platforms=["linux/amd64", "linux/arm64"]),
@@ -164,7 +164,7 @@ MADE_BASE = Base("python", "localhost/progressive/base-python:1a2b", "bookworm",
             ["--pull-never", "--tag", "--volume=/w:/wheels:ro", "--build-arg=PIP_NO_INDEX=1", "--file", "/s/Containerfile", "/s"],
             ["--manifest", "--pull", "--target"],
         ),
-        (BUILDAH.save(image("app"), Path("/a.tar")), ["--root", "/c/storage", f"docker-archive:/a.tar:{REGISTRY}/app:1"], []),
+        (BUILDAH.save(image("app"), Path("/a.tar")), ["unshare", "--mount", "buildah", "--root", "/c/storage", f"docker-archive:/a.tar:{REGISTRY}/app:1"], []),
         (BUILDAH.push(image("app"), False), ["manifest", "push", "--all", "--tls-verify=false", f"docker://{REGISTRY}/app:1"], []),
         (Docker().build(image("app"), Path("/s"), platforms=["linux/arm64"]), ["buildx", "--push", "--platform", "linux/arm64"], []),
         (Docker().build(image("app"), Path("/s"), archive=Path("/a")), ["--output=type=docker,dest=/a"], ["--push", "--platform"]),
@@ -270,3 +270,23 @@ def test_the_lock_pins_every_package_by_hash() -> None:
     lines = [line for line in text.splitlines() if line and not line.lstrip().startswith("#")]
     assert len(lines) > 10
     assert [line for line in lines if "==" not in line or "--hash=sha256:" not in line] == []
+
+
+def test_an_image_of_sources_that_were_edited_meanwhile_does_not_get_their_tag(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    builder = Builder(make_job(params(source, tmp_path / "cache", names=["redis"])), Context())
+    image = builder.job.images["redis"]
+
+    def call(command: list[str], **_options: t.Any) -> str:
+        if "push" in command:
+            touch(builder.job.cache / f".{image.file}")
+        if "build" in command:
+            edit("redis/Containerfile", "# edited while it was built\n")(source)
+        return ""
+
+    monkeypatch.setattr(build_module, "call", call)
+    with pytest.raises(PlatformError, match="was changed while") as refused:
+        builder.build_one(image)
+    assert image.reference in refused.value.message
+    assert not builder.job.archive(image).exists()
