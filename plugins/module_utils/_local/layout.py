@@ -385,6 +385,30 @@ def mounts(cluster: Cluster, node: Node) -> dict[str, Path]:
     }
 
 
+def network_files(cluster: Cluster, node: Node) -> tuple[Path, Path]:
+    """Where the node's addresses and routes (for ``ip -batch``), and its packet filter (for ``iptables-restore``), are written."""
+    return cluster.paths.node(node.name) / "network.ip", cluster.paths.node(node.name) / "network.iptables"
+
+
+def addresses_and_routes(cluster: Cluster, node: Node) -> str:
+    lines = ["link set lo up", f"address add {node.address}/{cluster.prefix} dev eth0", "link set eth0 up"]
+    lines += [f"route add default via {cluster.address}"]
+    lines += [f"route add {pods} via {address}" for pods, address in peer_routes(cluster, node).items()]
+    return "\n".join(lines) + "\n"
+
+
+def packet_filter(cluster: Cluster) -> str:
+    """Whatever is neither node nor pod is refused in the node already, with an answer: silence would make clients wait for 30 s.
+
+    That is the world outside, and also a Service that kube-proxy does not know (yet): those it knows have become pods by then.
+    A reset and not ICMP where there is a choice, because the kernel sends at most one ICMP error a second.
+    """
+    closed = ["-o lo -j RETURN", f"-d {cluster.node_network} -j RETURN", f"-d {cluster.pod_network} -j RETURN"]
+    closed += ["-p tcp -j REJECT --reject-with tcp-reset", "-j REJECT"]
+    rules = [f"-A CLOSED {rule}" for rule in closed]
+    return "\n".join(["*filter", ":CLOSED - [0:0]", *rules, "-A FORWARD -j CLOSED", "-A OUTPUT -j CLOSED", "COMMIT"]) + "\n"
+
+
 def holder(cluster: Cluster, node: Node) -> Daemon:
     """The process that is the node: the others join its namespaces, and when it ends with them, network and mounts are gone."""
     # Private first, so that nothing is ever mounted for the host; then shared, as the kubelet needs it between its containers.
@@ -396,7 +420,9 @@ def holder(cluster: Cluster, node: Node) -> Daemon:
     script += ["mount -t tmpfs -o mode=0711 containerd /run/containerd"]
     script += [f"mount --bind '{source}' '{target}'" for target, source in mounts(cluster, node).items()]
     script += [f"hostname '{node.name}'", f"exec '{cluster.pause}'"]
-    return Daemon(f"holder-{node.name}", ("unshare", "--net", "--mount", "--uts", "sh", "-c", "\n".join(script)))
+    routes, rules = network_files(cluster, node)
+    files = {routes: addresses_and_routes(cluster, node), rules: packet_filter(cluster)}
+    return Daemon(f"holder-{node.name}", ("unshare", "--net", "--mount", "--uts", "sh", "-c", "\n".join(script)), files)
 
 
 def containerd(cluster: Cluster, node: Node) -> Daemon:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from ansible_collections.progressive.platform.plugins.module_utils._local.layout import BRIDGE, Cluster, Node, mounts, peer_routes
+from ansible_collections.progressive.platform.plugins.module_utils._local.layout import BRIDGE, Cluster, Node, mounts, network_files
 from ansible_collections.progressive.platform.plugins.module_utils._local.processes import Record
 from ansible_collections.progressive.platform.plugins.module_utils._local.shell import call, succeeds
 
@@ -110,20 +110,10 @@ def connect(cluster: Cluster, node: Node, holder: Record) -> None:
         call(["ip", "link", "delete", node.link])
     call(["ip", "link", "add", node.link, "type", "veth", "peer", "name", "eth0", "netns", str(holder.pid)])
     call(["ip", "link", "set", node.link, "master", BRIDGE, "up"])
-    inside = [
-        "link set lo up",
-        f"address add {node.address}/{cluster.prefix} dev eth0",
-        "link set eth0 up",
-        # No default route: the world outside is "unreachable" at once, which hurts less than silence. This one serves the node's own
-        # processes, whose packets need a route before kube-proxy's rules see them.
-        f"route add {cluster.service_network} via {cluster.address}",
-        *(f"route add {pods} via {address}" for pods, address in peer_routes(cluster, node).items()),
-    ]
-    call([*enter(holder, "net"), "ip", "-batch", "-"], stdin="\n".join(inside) + "\n")
-    call([*enter(holder, "net"), "sysctl", "-qw", "net.ipv4.ip_forward=1"])
-    for chain in ("FORWARD", "OUTPUT"):
-        # A Service kube-proxy does not know yet: without an answer, clients wait 30 s before they try again.
-        call([*enter(holder, "net"), "iptables", "-w", "5", "-A", chain, "-d", cluster.service_network, "-j", "REJECT"])
+    inside = enter(holder, "net")
+    call([*inside, "ip", "-batch", str(network_files(cluster, node)[0])])
+    call([*inside, "sysctl", "-qw", "net.ipv4.ip_forward=1"])
+    call([*inside, "iptables-restore", "--noflush", "--wait", "5", str(network_files(cluster, node)[1])])
     call(["ip", "route", "replace", node.pods, "via", node.address, "dev", BRIDGE])
 
 

@@ -229,6 +229,11 @@ class Cgroups:
                 # The kernel keeps 15 bytes of a program's name.
                 if Path(f"/proc/{pid}/comm").read_bytes().strip() == program.encode()[:15]:
                     os.kill(pid, signal.SIGKILL)
+                    for _attempt in range(250):
+                        reap(pid)
+                        if start_time(pid) is None:
+                            break
+                        time.sleep(0.02)
 
     def tops(self) -> list[Path]:
         """The cluster's own groups that are there, one for each hierarchy."""

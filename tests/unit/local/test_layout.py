@@ -98,6 +98,8 @@ def test_a_node_that_joins_changes_nothing_in_the_others() -> None:
         ({"programs": {**PROGRAMS, "kubernetes": {"version": "v1.36.4"}}}, {"etcd", "kube-apiserver", "kubelet", "kube-proxy"}),
         ({"node_grace": 20}, set()),
         ({"service_network": "10.97.0.0/16"}, {"kube-apiserver", "kubelet"}),
+        ({"pod_network": "10.240.0.0/16"}, {"holder", "containerd", "kube-proxy"}),
+        ({"node_network": "10.112.0.0/24"}, {"holder", "etcd", "kube-apiserver", "kubelet", "kube-proxy"}),
         ({"nodes": [{"name": "node-1", "zone": "zone-9", "pool": "app"}, NODES[1]]}, {"kubelet"}),
     ],
 )
@@ -105,7 +107,12 @@ def test_what_a_change_restarts(changed: dict[str, t.Any], restarted: set[str]) 
     def prints(wanted: layout.Cluster) -> dict[str, str]:
         node = wanted.nodes[0]
         daemons = [layout.etcd(wanted), layout.kube_apiserver(wanted)]
-        daemons += [layout.containerd(wanted, node), layout.kubelet(wanted, node), layout.kube_proxy(wanted, node)]
+        daemons += [
+            layout.holder(wanted, node),
+            layout.containerd(wanted, node),
+            layout.kubelet(wanted, node),
+            layout.kube_proxy(wanted, node),
+        ]
         return {daemon.name.removesuffix("-node-1"): daemon.fingerprint for daemon in daemons}
 
     before, after = prints(cluster()), prints(cluster(**changed))
@@ -131,6 +138,14 @@ def test_kubelet_configuration() -> None:
     assert config["clusterDNS"] == ["10.96.0.10"]
     assert config["failCgroupV1"] is False
     assert options(daemon)["node-labels"] == "node-type=database,topology.kubernetes.io/zone=zone-2"
+
+
+def test_what_is_neither_node_nor_pod_is_refused() -> None:
+    rules = layout.packet_filter(cluster()).splitlines()
+    closed = [rule.removeprefix("-A CLOSED ") for rule in rules if rule.startswith("-A CLOSED ")]
+    assert closed[:3] == ["-o lo -j RETURN", "-d 10.111.0.0/24 -j RETURN", "-d 10.244.0.0/16 -j RETURN"]
+    assert closed[3:] == ["-p tcp -j REJECT --reject-with tcp-reset", "-j REJECT"]
+    assert {"-A FORWARD -j CLOSED", "-A OUTPUT -j CLOSED"} <= set(rules)
 
 
 def test_pods_keep_their_own_addresses() -> None:
