@@ -166,7 +166,8 @@ def _render(documents: list[Document], params: Params, context: Context) -> Resu
     if dest.is_dir() or params["dest"].endswith("/"):
         dest /= f"{params['set']}.yaml"
     scopes = bundle_scopes(documents)
-    bundle.complete(documents, params["namespace"] or "default", lambda it: scopes.get(scope_of(it), it["kind"] not in CLUSTER_WIDE))
+    namespace = "".join(params["namespace"] or "default")  # plain: YAML cannot represent the texts Ansible has tagged with their origin
+    bundle.complete(documents, namespace, lambda it: scopes.get(scope_of(it), it["kind"] not in CLUSTER_WIDE))
     bundle.unique(documents)
     text = bundle.dump(documents)
     try:
