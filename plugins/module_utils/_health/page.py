@@ -55,6 +55,7 @@ def _header(report: Report) -> Html:
         "Checked": _moment(report["time"]),
         "Took": seconds(report["seconds"]),
         "Kubernetes": report["versions"].get("kubernetes") or "not reached",
+        "Redis": report["versions"].get("redis", ""),
         "Collection": report["versions"].get("collection", ""),
         "ansible-core": report["versions"].get("ansible", ""),
     }

@@ -64,7 +64,7 @@ dl { margin: 0 }
 .group>header span { font-weight: 400; color: var(--soft) }
 details+details { border-top: 1px solid var(--line) }
 summary {
-  display: grid; grid-template-columns: 22px minmax(150px,250px) 1fr 132px 58px; gap: 12px;
+  display: grid; grid-template-columns: 22px minmax(150px,300px) 1fr 132px 58px; gap: 12px;
   align-items: center; padding: 8px 18px; cursor: pointer; list-style: none;
 }
 summary::-webkit-details-marker { display: none }

@@ -29,7 +29,8 @@ from ansible_collections.progressive.platform.plugins.module_utils._kube import 
 from ansible_collections.progressive.platform.plugins.module_utils._kube.client import ApiError, quote
 from ansible_collections.progressive.platform.plugins.module_utils._kube.readiness import State, readiness
 
-LOG_LINES = 20  # of a crashed container's last run, of which the last words are shown
+LOG_LINES = 20  # of a crashed container's last run, of which the most telling one is shown
+ERROR = re.compile(r"error|exception|fatal|panic|fail|denied|cannot|no such|not found|refused|invalid", re.IGNORECASE)
 KINDS = ("Deployment", "StatefulSet", "DaemonSet", "Job")
 
 LastWords = Callable[[Object, str], str]
@@ -93,10 +94,16 @@ def surroundings(cluster: Cluster, namespace: str, until: float) -> Surroundings
         with contextlib.suppress(ApiError):
             left = min(5.0, max(0.1, until - cluster.clock.now()))
             log = cluster.client.text(path, timeout=left, container=container, previous=True, tailLines=LOG_LINES)
-            return next((line.strip()[:300] for line in reversed(log.splitlines()) if line.strip()), "")
+            return telling(log)
         return ""
 
     return Surroundings({name_of(node): is_true(node, "Ready") for node in cluster.objects("Node")}, warnings, cluster.now(), last_words)
+
+
+def telling(log: str) -> str:
+    """The last line that speaks of an error, else the last line; at most 300 characters. What comes after an error is often chatter."""
+    lines = [" ".join(line.split())[:300] for line in log.splitlines() if line.strip()]
+    return next((line for line in reversed(lines) if ERROR.search(line)), lines[-1] if lines else "")
 
 
 def workload_problems(item: Object, pods: Sequence[Object], around: Surroundings, options: Options) -> list[str]:

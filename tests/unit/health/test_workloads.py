@@ -11,6 +11,7 @@ from ansible_collections.progressive.platform.plugins.module_utils._health.workl
     Surroundings,
     endpoint_problems,
     pod_causes,
+    telling,
     together,
     workload_problems,
 )
@@ -112,6 +113,21 @@ def test_the_cause_of_a_pod_is_named(found, problems):
 )
 def test_workloads(item, pods, problems):
     assert workload_problems(item, pods, AROUND, OPTIONS) == problems
+
+
+@pytest.mark.parametrize(
+    ("log", "words"),
+    [
+        ("", ""),
+        ("starting\n\nbye\n", "bye"),
+        ("*** FATAL CONFIG FILE ERROR ***\nline 3\n", "*** FATAL CONFIG FILE ERROR ***"),
+        ("Traceback\n  File x\nImportError: libx.so: cannot open\n", "ImportError: libx.so: cannot open"),
+        ("open /x: no such file\nmaxprocs: leaving\n", "open /x: no such file"),
+        ("x" * 400, "x" * 300),
+    ],
+)
+def test_the_telling_line_of_a_log(log, words):
+    assert telling(log) == words
 
 
 def test_pods_with_the_same_cause_share_a_sentence():
