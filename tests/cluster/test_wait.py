@@ -199,6 +199,7 @@ def test_many_sets_are_waited_for_together(
 
 
 def test_a_set_that_does_not_exist(wait_module: Module, namespace: str) -> None:
+    assert wait_module(check=True, sets=["nothing"], namespace=namespace) == {"changed": False, "objects": []}
     result = wait_module(sets=["nothing"], namespace=namespace)
     assert result["failed"]
     assert f"no ApplySet 'nothing' in the namespace '{namespace}'" in result["msg"]

@@ -56,7 +56,7 @@ def run(params: Params, context: Context) -> Result:
     with connect(params, context.clock) as client:
         namespace = params["namespace"] or client.access.namespace
         sets = [ApplySet(name, namespace) for name in params["sets"]]
-        items, selector = members(client, sets)
+        items, selector = members(client, sets, missing_ok=context.check)
         if not context.check:
             wait(client, items, selector, timeout=params["wait_timeout"], context=context, component=", ".join(params["sets"]))
         return {"changed": False, "objects": [described(key_of(item), item) for item in items]}
@@ -66,13 +66,13 @@ def described(key: Key, item: Json) -> Json:
     return {"apiVersion": item["apiVersion"], "kind": key.kind, "namespace": key.namespace, "name": key.name}
 
 
-def members(client: Client, sets: list[ApplySet]) -> tuple[list[Json], str]:
+def members(client: Client, sets: list[ApplySet], missing_ok: bool = False) -> tuple[list[Json], str]:
     """The members of the sets and the label selector that finds them; raises PlatformError for a set that does not exist."""
     contents = Contents()
     parents = client.resource("v1", "ConfigMap")
     for group in sets:
         parent = client.find(parents.path(group.namespace, group.parent_name))
-        if parent is None:
+        if parent is None and not missing_ok:
             raise PlatformError(
                 f"There is no ApplySet {group.name!r} in the namespace {group.namespace!r} of {client.access} "
                 f"(its parent ConfigMap {group.parent_name} does not exist). Apply it first; "
