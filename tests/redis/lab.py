@@ -22,7 +22,19 @@ from ansible_collections.progressive.platform.plugins.module_utils._redis.model 
 from ansible_collections.progressive.platform.plugins.module_utils._redis.resp import Connection, ConnectionLost, Reply
 from ansible_collections.progressive.platform.plugins.module_utils._run import Clock, Context, Result
 
-WRITERS = ("meet", "addslots", "addslotsrange", "delslots", "setslot", "replicate", "forget", "reset", "failover", "bumpepoch", "set-config-epoch")
+WRITERS = (
+    "meet",
+    "addslots",
+    "addslotsrange",
+    "delslots",
+    "setslot",
+    "replicate",
+    "forget",
+    "reset",
+    "failover",
+    "bumpepoch",
+    "set-config-epoch",
+)
 NODE_TIMEOUT = 2000
 SYNC_DELAY = "1"
 """Seconds; the servers' own default of 5 would only make the tests wait."""
@@ -63,7 +75,9 @@ class Server:
             **options,
         }
         arguments = [part for key, value in settings.items() for part in (f"--{key}", value)]
-        self.process = subprocess.Popen(["redis-server", *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self.process = subprocess.Popen(
+            ["redis-server", *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
 
     def ready(self, timeout: float = 20.0) -> None:
         deadline = time.monotonic() + timeout
@@ -121,7 +135,15 @@ class Server:
         """Calls of every command that changes a cluster or a server, since the last CONFIG RESETSTAT."""
         stats = parse_info(str(self("INFO", "commandstats")))
         counts = {name.removeprefix("cmdstat_"): int(value.split("calls=")[1].split(",")[0]) for name, value in stats.items()}
-        names = {f"cluster|{verb}" for verb in WRITERS} | {"config|set", "config|rewrite", "flushall", "set", "del", "migrate", "function|load"}
+        names = {f"cluster|{verb}" for verb in WRITERS} | {
+            "config|set",
+            "config|rewrite",
+            "flushall",
+            "set",
+            "del",
+            "migrate",
+            "function|load",
+        }
         return {name: count for name, count in counts.items() if name in names}
 
 
@@ -153,9 +175,13 @@ class Lab:
         """Every running server empty and alone again, with the settings it was started with."""
         for server in self.servers:
             server("REPLICAOF", "NO", "ONE")
-            replies = server.pipeline([("FLUSHALL",), ("FUNCTION", "FLUSH"), ("CLUSTER", "RESET", "HARD"), ("FLUSHALL",), ("CLUSTER", "RESET", "HARD")])
+            replies = server.pipeline(
+                [("FLUSHALL",), ("FUNCTION", "FLUSH"), ("CLUSTER", "RESET", "HARD"), ("FLUSHALL",), ("CLUSTER", "RESET", "HARD")]
+            )
             assert replies[-1] == "OK", replies
-            server.pipeline([("CONFIG", "SET", "cluster-node-timeout", str(NODE_TIMEOUT)), ("CONFIG", "SET", "repl-diskless-sync-delay", SYNC_DELAY)])
+            server.pipeline(
+                [("CONFIG", "SET", "cluster-node-timeout", str(NODE_TIMEOUT)), ("CONFIG", "SET", "repl-diskless-sync-delay", SYNC_DELAY)]
+            )
 
     @property
     def addresses(self) -> list[str]:
@@ -204,7 +230,9 @@ class Lab:
     def read(self, count: int = 300) -> int:
         """How many of the keys that fill wrote are there with their values."""
         commands = [("GET", f"key-{number}") for number in range(count)]
-        found = {number for master in self.masters() for number, reply in enumerate(master.pipeline(commands)) if reply == f"value-{number}"}
+        found = {
+            number for master in self.masters() for number, reply in enumerate(master.pipeline(commands)) if reply == f"value-{number}"
+        }
         return len(found)
 
     def quiet(self, **params: t.Any) -> Result:

@@ -44,7 +44,7 @@ class Entry:
     master: str
     epoch: int
     connected: bool
-    slots: int
+    slots: int = field(repr=False)
     open_slots: Mapping[int, tuple[str, str]] = field(default_factory=dict)
 
     @property

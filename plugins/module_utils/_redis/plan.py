@@ -130,7 +130,11 @@ class Picture:
         targets = [node.target for node in self.observation.nodes]
         remembered_volumes = {uid for uids in marker.volumes.values() for uid in uids}
         if remembered_volumes:
-            return "their volumes are still the same ones" if remembered_volumes & {uid for target in targets for uid in target.volumes} else ""
+            return (
+                "their volumes are still the same ones"
+                if remembered_volumes & {uid for target in targets for uid in target.volumes}
+                else ""
+            )
         if marker.uids:
             return "their pods are still the same ones" if set(marker.uids.values()) & {target.uid for target in targets} else ""
         return "nothing says that its storage was removed on purpose"
@@ -154,6 +158,22 @@ class Picture:
     @cached_property
     def placement(self) -> Placement:
         return assess(self.members, [node.id for node in self.owners], self.attached)
+
+    @cached_property
+    def transfer(self) -> dict[int, tuple[Node, Node]]:
+        """S26: slot to (giver, taker), for the fewest moves that give every wanted master its share; empty when there is nothing to do or keys would move."""
+        wanted = self.desired.masters - len(self.owners)
+        if self.gap or wanted <= 0 or not self.owners or not self.complete:
+            return {}
+        takers = _takers(self)
+        if len(takers) < wanted:
+            return {}
+        result = {}
+        for giver_index, taker_index, moving in slots.moves([node.slots for node in self.owners], wanted):
+            if self.owners[giver_index].keys:
+                return {}
+            result.update(dict.fromkeys(slots.numbers(moving), (self.owners[giver_index], takers[taker_index])))
+        return result
 
     def who(self, node_id: str) -> str:
         """``name (ID)`` of one of ours, ``node (ID)`` of a stranger with its last address."""
@@ -188,6 +208,8 @@ def _decisions(picture: Picture) -> Iterable[Decision]:
             decision = _same_version(picture, decision)
         if decision is not None:
             yield decision
+            if stage is unusable:
+                return
 
 
 def _same_version(picture: Picture, decision: Act) -> Decision:
@@ -538,6 +560,8 @@ def open_slots(picture: Picture) -> Decision | None:
     for node in picture.live:
         for slot, (direction, other_id) in node.me.open_slots.items():
             other = picture.by_id.get(other_id)
+            if other is not None and _ids(picture.transfer.get(slot)) in {(node.id, other_id), (other_id, node.id)}:
+                continue
             owner = next((owner for owner in picture.owners if owner.slots >> slot & 1), None)
             here = (slot, direction, other_id)
             if node.master or other is None or owner is None or node.open_keys.get(slot, -1) < 0:
@@ -560,9 +584,13 @@ def open_slots(picture: Picture) -> Decision | None:
     return Act("S12", "close", "slots without keys were left open", tuple(actions)) if actions else None
 
 
-def _setslot(node: Node, slot: int, verb: str, argument: str, reason: str, order: int = 0) -> Action:
+def _ids(pair: tuple[Node, Node] | None) -> tuple[str, str]:
+    return (pair[0].id, pair[1].id) if pair else ("", "")
+
+
+def _setslot(node: Node, slot: int, verb: str, argument: str, reason: str) -> Action:
     command = ("CLUSTER", "SETSLOT", str(slot), verb, argument) if argument else ("CLUSTER", "SETSLOT", str(slot), verb)
-    return Action(node.name, command, reason, order)
+    return Action(node.name, command, reason)
 
 
 def _open_refusal(picture: Picture, node: Node, here: tuple[int, str, str], why: str) -> Refuse:
@@ -573,7 +601,12 @@ def _open_refusal(picture: Picture, node: Node, here: tuple[int, str, str], why:
 
 
 def coverage(picture: Picture) -> Decision | None:
-    """S1 and S3: slots that nobody ever owned go to masters that have none. S11: they were owned once. S30: more owners than wanted."""
+    """S1 and S3: slots that nobody ever owned go to masters that have none. S11: they were owned once. S30: more owners than wanted.
+
+    While two nodes call one slot their own, a failover or a migration has not been heard of everywhere: that is S18, not S30.
+    """
+    if sum(slots.size(node.slots) for node in picture.owners) > slots.size(picture.owned):
+        return settled(picture)
     if len(picture.owners) > picture.desired.masters:
         names = ", ".join(f"{node.name} ({node.id}, {slots.size(node.slots)} slots)" for node in picture.owners)
         return Refuse(
@@ -780,10 +813,14 @@ def topology(picture: Picture) -> Decision | None:
     path = way(picture.members, owner_ids, picture.attached, now.score - WHOLE_SHARD_IN_ZONE, spared, picture.desired.replicas)
     if path:
         replica, master = path[0]
-        reason = f"moves from {picture.who(picture.attached[replica])} to {picture.who(master)}, step 1 of {len(path)} to a better placement"
+        reason = (
+            f"moves from {picture.who(picture.attached[replica])} to {picture.who(master)}, step 1 of {len(path)} to a better placement"
+        )
         return Act(
             "S25", "replicate", "; ".join(now.violations), (Action(picture.by_id[replica].name, ("CLUSTER", "REPLICATE", master), reason),)
         )
+    if min(Counter(picture.attached.values()).get(owner, 0) for owner in owner_ids) < picture.desired.replicas:
+        return None
     return Refuse(
         "S25",
         f"{'; '.join(now.violations)}. No replica can move without leaving a shard that holds data with fewer than {picture.desired.replicas} replicas for a "
@@ -823,31 +860,50 @@ def forget(picture: Picture) -> Decision | None:
 
 
 def balance(picture: Picture) -> Decision | None:
-    """S26: a wanted master that has no slots gets its share, as long as these slots hold no keys."""
+    """S26: a wanted master that has no slots gets its share, as long as these slots hold no keys.
+
+    Everything is opened on both sides before anything is closed. A run killed while it opens is taken up here, for the same transfer follows from the same
+    owners; one killed while it closes has made the taker an owner, and open_slots closes the rest.
+    """
     wanted = picture.desired.masters - len(picture.owners)
     if picture.gap or wanted <= 0 or not picture.owners or not picture.complete:
         return None
-    takers = [node for node in _new_masters(picture) if not node.slots]
-    if len(takers) < wanted or any(node.master or node.keys for node in takers):
+    takers = _takers(picture)
+    if len(takers) < wanted:
+        candidates = [node for node in _new_masters(picture) if not node.slots]
         listed = (
-            ", ".join(f"{node.name} ({node.id}, {'replica' if node.master else 'master'}, {node.keys} keys)" for node in takers) or "none"
+            ", ".join(f"{node.name} ({node.id}, {'replica' if node.master else 'master'}, {node.keys} keys)" for node in candidates)
+            or "none"
         )
         return Refuse(
             "S26", f"{wanted} more masters are wanted and no empty master without slots is free for it (candidates: {listed}); {NEXT}."
         )
-    actions = []
-    for giver_index, taker_index, moving in slots.moves([node.slots for node in picture.owners], wanted):
-        giver, taker = picture.owners[giver_index], takers[taker_index]
-        if giver.keys:
-            return Refuse(
-                "S26",
-                f"{taker.name} ({taker.id}) should own slots {slots.text(moving)} of {giver.name} ({giver.id}), which holds {giver.keys} keys: moving keys is {NEXT}. "
-                f"By hand: redis-cli --cluster rebalance {giver.target.host}:{giver.target.port} --cluster-use-empty-masters",
-            )
-        for slot in slots.numbers(moving):
-            actions.append(_setslot(taker, slot, "IMPORTING", giver.id, f"takes slot {slot} from {giver.name}", 0))
-            actions.append(_setslot(giver, slot, "MIGRATING", taker.id, f"gives slot {slot} to {taker.name}", 1))
-    return Act("S26", "open", f"{', '.join(node.name for node in takers)} get their share of empty slots", tuple(actions))
+    transfer = picture.transfer
+    if not transfer:
+        giver = max(picture.owners, key=lambda node: node.keys)
+        return Refuse(
+            "S26",
+            f"{', '.join(f'{node.name} ({node.id})' for node in takers)} should own a share of the slots of {giver.name} ({giver.id}, slots "
+            f"{slots.text(giver.slots)}), which holds {giver.keys} keys: moving keys is {NEXT}. By hand: "
+            f"redis-cli --cluster rebalance {giver.target.host}:{giver.target.port} --cluster-use-empty-masters",
+        )
+    opening = []
+    for slot, (giver, taker) in transfer.items():
+        if taker.me.open_slots.get(slot) != ("importing", giver.id):
+            opening.append(_setslot(taker, slot, "IMPORTING", giver.id, f"takes slot {slot} from {giver.name}"))
+        if giver.me.open_slots.get(slot) != ("migrating", taker.id):
+            opening.append(dataclasses.replace(_setslot(giver, slot, "MIGRATING", taker.id, f"gives slot {slot} to {taker.name}"), order=1))
+    names = ", ".join(node.name for node in takers)
+    if opening:
+        return Act("S26", "open", f"{names} get their share of empty slots", tuple(opening))
+    closing = tuple(_setslot(taker, slot, "NODE", taker.id, "no key is on the old owner") for slot, (_giver, taker) in transfer.items())
+    return Act("S26", "close", f"{names} own their share from now on", closing)
+
+
+def _takers(picture: Picture) -> list[Node]:
+    """Masters without slots that are to get some; keys on one can only have come through a slot it is importing."""
+    chosen = [node for node in _new_masters(picture) if not node.slots]
+    return [node for node in chosen if not node.master and (not node.keys or node.me.open_slots)]
 
 
 def restore(picture: Picture) -> Decision | None:
@@ -892,8 +948,8 @@ STAGES: tuple[Stage, ...] = (
     epochs,
     replicas,
     replication,
-    distribution,
     topology,
+    distribution,
     forget,
     balance,
     links,

@@ -24,7 +24,16 @@ def _row(node: Node, live: dict[str, Node]) -> dict[str, t.Any]:
     target = node.target
     where = {"name": target.name, "address": f"{target.host}:{target.port}", "node": target.node, "zone": target.zone}
     if not node.live:
-        silent: dict[str, t.Any] = {"id": "", "role": "", "master": "", "slots": [], "lag": None, "link": "", "cluster_state": "", "epoch": None}
+        silent: dict[str, t.Any] = {
+            "id": "",
+            "role": "",
+            "master": "",
+            "slots": [],
+            "lag": None,
+            "link": "",
+            "cluster_state": "",
+            "epoch": None,
+        }
         return {**where, **silent, "keys": None, "memory": {}, "version": node.version, "error": node.problem}
     master = live.get(node.master)
     return {

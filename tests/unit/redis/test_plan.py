@@ -1,0 +1,365 @@
+# Copyright: progressive.platform contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The planner as a table: a state made of data, and the decision it must lead to."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing as t
+
+import pytest
+from ansible_collections.progressive.platform.plugins.module_utils._redis import slots
+from ansible_collections.progressive.platform.plugins.module_utils._redis.model import Act, Desired, Done, Observation, Refuse, Wait
+from ansible_collections.progressive.platform.plugins.module_utils._redis.plan import Picture, decide, findings
+from ansible_collections.progressive.platform.plugins.module_utils._redis.simulate import foresee
+from ansible_collections.progressive.platform.tests.unit.redis.views import (
+    THIRDS,
+    change,
+    entry,
+    everywhere,
+    fresh,
+    healthy,
+    node,
+    node_id,
+    seen,
+    target,
+    without,
+)
+
+DEAD = frozenset({"master", "fail"})
+DEAD_REPLICA = frozenset({"slave", "fail"})
+
+
+def open_at(observation: Observation, index: int, slot: int, direction: str, other: int, keys: int) -> Observation:
+    """An open slot on one node, with that many keys in it."""
+    changed = seen(observation, index, index, open_slots={slot: (direction, node_id(other))})
+    return change(changed, index, open_keys={slot: keys})
+
+
+def lost_master(keys: int = 5) -> Observation:
+    """redis-0's volume is gone, the others see its old ID fail; redis-5 has its copy."""
+    observation = without(healthy(keys=keys), 0)
+    return everywhere_but(observation, 0, dataclasses.replace(entry(0, owned=THIRDS[0]), flags=DEAD, connected=False))
+
+
+def everywhere_but(observation: Observation, index: int, made: t.Any) -> Observation:
+    kept = observation.nodes[index]
+    return dataclasses.replace(
+        everywhere(observation, made),
+        nodes=tuple(kept if position == index else one for position, one in enumerate(everywhere(observation, made).nodes)),
+    )
+
+
+def two_clusters() -> Observation:
+    halves = [[entry(index, owned=slots.ALL if index % 3 == 0 else 0) for index in half] for half in ((0, 1, 2), (3, 4, 5))]
+    return Observation(tuple(node(index, halves[index // 3], keys=1) for index in range(6)))
+
+
+def two_owners(keys: int = 0) -> Observation:
+    halves = slots.split(slots.ALL, 2)
+    entries = [entry(index, owned=halves[index] if index < 2 else 0) for index in range(6)]
+    return Observation(tuple(node(index, entries, keys=keys if index < 2 else 0) for index in range(6)))
+
+
+def crowded() -> Observation:
+    """Every replica is on its master's node."""
+    entries = [entry(index, owned=THIRDS[index]) for index in range(3)] + [entry(index, master=index - 3) for index in range(3, 6)]
+    return dataclasses.replace(healthy(), nodes=tuple(node(index, entries) for index in range(6)))
+
+
+LONG = {
+    key: 1000.0
+    for key in (
+        "absent",
+        "loading",
+        "elections",
+        "moved",
+        "links",
+        "agreement",
+        "epochs",
+        "links down",
+        "verdict",
+        "dying",
+        "foreign " + node_id(9),
+    )
+}
+
+TABLE: list[tuple[str, Observation, dict[str, t.Any], dict[str, float], type, str, str]] = [
+    ("fresh nodes", fresh(), {}, {}, Act, "S1", "an empty cluster is formed"),
+    ("too few nodes", fresh(5), {}, {}, Wait, "S1", "need 6 nodes, 5 are there"),
+    (
+        "keys before forming",
+        change(fresh(), 2, keys=7),
+        {},
+        {},
+        Refuse,
+        "S1",
+        f"redis-2 ({node_id(2)}) is not part of the cluster and holds 7 keys",
+    ),
+    ("functions before forming", change(fresh(), 2, functions=1), {}, {}, Refuse, "S1", "1 function libraries"),
+    ("healthy", healthy(), {}, {}, Done, "S4", ""),
+    ("healthy with data", healthy(keys=9), {}, {}, Done, "S4", ""),
+    ("more replicas than wanted", healthy(8), {}, {}, Done, "S4", ""),
+    (
+        "a node absent",
+        change(healthy(), 4, problem="connection refused", kind="absent"),
+        {},
+        {},
+        Wait,
+        "S17",
+        "redis-4: connection refused",
+    ),
+    ("absent for long", change(healthy(), 4, problem="connection refused", kind="absent"), {}, LONG, Wait, "S17", "redis-4"),
+    ("loading", change(healthy(), 4, problem="loading", kind="loading", loading_eta=9), {}, {}, Wait, "S16", "redis-4 (about 9 s left)"),
+    ("loading for long", change(healthy(), 4, problem="loading", kind="loading"), {}, LONG, Refuse, "S16", "Still loading after 300 s"),
+    ("wrong password", change(healthy(), 4, problem="AUTH is answered WRONGPASS", kind="auth"), {}, {}, Refuse, "S35", "WRONGPASS"),
+    (
+        "no cluster node",
+        change(healthy(), 4, problem="cluster-enabled is not yes", kind="foreign"),
+        {},
+        {},
+        Refuse,
+        "S23",
+        "cluster-enabled",
+    ),
+    ("one moved", seen(healthy(), 0, 4, host="10.9.9.9", connected=False), {}, {}, Wait, "S5", "redis-4 has a new address"),
+    ("one moved for long", seen(healthy(), 0, 4, host="10.9.9.9", connected=False), {}, LONG, Act, "S6", "redis-4"),
+    (
+        "two moved",
+        seen(seen(healthy(), 0, 4, host="10.9.9.9", connected=False), 0, 5, flags=frozenset({"slave", "noaddr"}), host="", port=0),
+        {},
+        {},
+        Act,
+        "S6",
+        "redis-4, redis-5",
+    ),
+    ("another address that works", seen(healthy(), 0, 4, host="192.168.1.1"), {}, {}, Done, "S4", ""),
+    ("cloned volume", change(healthy(), 4, id=node_id(5)), {}, {}, Refuse, "S6", node_id(5)),
+    ("suspected", seen(healthy(keys=1), 0, 4, flags=frozenset({"slave", "fail?"})), {}, {}, Wait, "S17", "redis-0 -> redis-4"),
+    ("blocked", seen(healthy(keys=1), 0, 4, connected=False), {}, {"links": 10.0}, Wait, "S18", "redis-0 -> redis-4 (10.0.0.5:16379)"),
+    (
+        "blocked for long",
+        seen(healthy(keys=1), 0, 4, connected=False),
+        {},
+        LONG,
+        Refuse,
+        "S18",
+        "cannot reach each other on the cluster bus",
+    ),
+    ("election", lost_master(), {}, {}, Wait, "S9", "waiting for a replica"),
+    ("no election", lost_master(), {}, LONG, Refuse, "S9", f"allow_data_loss ({node_id(0)})"),
+    ("no election, allowed", lost_master(), {"allow_data_loss": frozenset({node_id(0)})}, LONG, Act, "S9", "no replica is elected"),
+    ("absent owner may come back", change(lost_master(), 5, problem="gone", kind="absent"), {}, LONG, Wait, "S17", "redis-5: gone"),
+    ("two clusters", two_clusters(), {}, {}, Refuse, "S20", "2 separate clusters"),
+    ("live foreigner", everywhere(healthy(), entry(9)), {}, {}, Wait, "S21", node_id(9)),
+    ("live foreigner for long", everywhere(healthy(), entry(9)), {}, LONG, Refuse, "S21", f"CLUSTER FORGET {node_id(9)}"),
+    ("dead ID", everywhere(healthy(), entry(9, flags=DEAD, connected=False)), {}, {}, Act, "S22", "1 dead IDs"),
+    (
+        "dying ID",
+        everywhere(healthy(), entry(9, flags=frozenset({"master"}), connected=False)),
+        {},
+        {},
+        Wait,
+        "S17",
+        "does not answer its peers",
+    ),
+    ("newcomer", without(healthy(keys=5), 4), {}, {}, Act, "S8", "do not know each other"),
+    ("newcomer with keys", change(without(healthy(keys=5), 4), 4, keys=3), {}, {}, Refuse, "S23", "holds 3 keys"),
+    (
+        "newcomer of another cluster",
+        change(without(healthy(), 4), 4, entries={one.id: one for one in (entry(12, host=""), entry(14))}),
+        {},
+        {},
+        Refuse,
+        "S23",
+        "remembers another cluster",
+    ),
+    (
+        "resumable open slot",
+        open_at(open_at(healthy(keys=9), 0, 5, "migrating", 1, 0), 1, 5, "importing", 0, 0),
+        {},
+        {},
+        Act,
+        "S12",
+        "slots without keys",
+    ),
+    (
+        "open slot with keys",
+        open_at(open_at(healthy(keys=9), 0, 5, "migrating", 1, 4), 1, 5, "importing", 0, 0),
+        {},
+        {},
+        Refuse,
+        "S13",
+        "Slot 5 is importing",
+    ),
+    ("only importing", open_at(healthy(keys=9), 1, 5, "importing", 0, 0), {}, {}, Act, "S12", "slots without keys"),
+    ("only importing, keys came", open_at(healthy(keys=9), 1, 5, "importing", 0, 2), {}, {}, Refuse, "S13", "2 keys have arrived"),
+    ("only migrating", open_at(healthy(keys=9), 0, 5, "migrating", 1, 4), {}, {}, Act, "S12", "slots without keys"),
+    ("open on a replica", open_at(healthy(keys=9), 4, 5, "importing", 0, 0), {}, {}, Refuse, "S15", "Slot 5 is importing on redis-4"),
+    ("too many owners", healthy(6, masters=6), {}, {}, Refuse, "S30", "6 masters own slots and 3 are wanted"),
+    (
+        "two owners of one slot",
+        seen(healthy(keys=1), 1, 1, slots=THIRDS[1] | 1),
+        {},
+        {},
+        Wait,
+        "S18",
+        "have not heard of all slot owners",
+    ),
+    ("views differ", seen(healthy(keys=1), 4, 0, slots=0), {}, {}, Wait, "S18", "redis-4"),
+    ("views differ for long", seen(healthy(keys=1), 4, 0, slots=0), {}, LONG, Refuse, "S18", "After 30 s redis-4"),
+    ("equal epochs", seen(healthy(keys=1), 1, 1, epoch=1), {}, {}, Wait, "S19", "redis-0, redis-1 at 1"),
+    ("equal epochs for long", seen(healthy(keys=1), 1, 1, epoch=1), {}, LONG, Act, "S19", "still share"),
+    ("link down", change(healthy(), 4, link_up=False), {}, {}, Wait, "S7", "redis-4"),
+    ("link down for long", change(healthy(), 4, link_up=False), {}, LONG, Act, "S7", "stay down"),
+    ("link down, wrong masterauth", change(healthy(), 4, link_up=False, auth_agrees=False), {}, {}, Refuse, "S7", "masterauth"),
+    ("copying", change(healthy(), 4, link_up=False, syncing=True), {}, {"links down": 100.0}, Wait, "S7", "copying"),
+    ("copying for long", change(healthy(), 4, link_up=False, syncing=True), {}, LONG, Refuse, "S7", "has not ended within 300 s"),
+    ("crowded, left alone", crowded(), {}, {}, Done, "S4", ""),
+    ("crowded and empty", crowded(), {"rebalance_topology": True}, {}, Act, "S25", "are on node n0"),
+    (
+        "crowded with data",
+        dataclasses.replace(crowded(), nodes=tuple(dataclasses.replace(one, keys=3) for one in crowded().nodes)),
+        {"rebalance_topology": True},
+        {},
+        Refuse,
+        "S25",
+        "Add one node",
+    ),
+    ("wanted master without slots", two_owners(), {}, {}, Act, "S26", "redis-2 get their share"),
+    ("keys would have to move", two_owners(keys=4), {}, {}, Refuse, "S26", "which holds 4 keys: moving keys is not handled"),
+    ("not ok yet", change(healthy(), 4, cluster_ok=False), {}, {}, Wait, "S32", "redis-4"),
+    ("not ok for long", change(healthy(), 4, cluster_ok=False), {}, LONG, Refuse, "S32", "still say cluster_state:fail"),
+    (
+        "mixed versions, change needed",
+        change(
+            change(without(healthy(keys=5), 4), 4, version="7.2.4", entries={**without(healthy(), 4).nodes[4].entries}), 5, link_up=False
+        ),
+        {},
+        {},
+        Act,
+        "S8",
+        "do not know each other",
+    ),
+    (
+        "mixed versions, topology",
+        change(everywhere(healthy(), entry(9, flags=DEAD, connected=False)), 4, version="7.2.4"),
+        {},
+        {},
+        Refuse,
+        "S34",
+        "redis-4 7.2.4",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("observation", "desired", "ages", "kind", "state", "text"), [row[1:] for row in TABLE], ids=[row[0] for row in TABLE]
+)
+def test_decision(observation: Observation, desired: dict[str, t.Any], ages: dict[str, float], kind: type, state: str, text: str) -> None:
+    decision = decide(Picture(observation, Desired(**desired), ages))
+    assert isinstance(decision, kind), decision
+    assert decision.state == state
+    assert text in decision.reason or isinstance(decision, Done)
+
+
+@pytest.mark.parametrize("observation", [row[1] for row in TABLE], ids=[row[0] for row in TABLE])
+def test_every_stage_bears_every_picture(observation: Observation) -> None:
+    """A report asks all stages, also behind one that already refused."""
+    for ages in ({}, LONG):
+        for decision in findings(Picture(observation, Desired(rebalance_topology=True), ages)):
+            assert decision.state.startswith("S") and decision.reason
+
+
+@pytest.mark.parametrize(
+    ("observation", "steps"),
+    [
+        (fresh(), ["prepare", "meet", "slots", "replicate", "restore"]),
+        (without(healthy(keys=5), 4), ["meet", "replicate"]),
+        (two_owners(), ["open", "close", "close", "replicate"]),
+        (everywhere(healthy(), entry(9, flags=DEAD, connected=False)), ["forget"]),
+        (crowded(), ["replicate", "replicate", "replicate"]),
+    ],
+)
+def test_foreseen_steps(observation: Observation, steps: list[str]) -> None:
+    decisions, after = foresee(observation, Desired(rebalance_topology=True), {})
+    done = [decision.kind for decision in decisions if isinstance(decision, Act)]
+    assert [kind for kind in done if kind != "forget"] == [kind for kind in steps if kind != "forget"] or done == steps
+    assert isinstance(decisions[-1], (Done, Wait))
+    assert sum(slots.size(one.slots) for one in after.live) == slots.COUNT
+
+
+def test_formation_spreads_masters_and_replicas() -> None:
+    _decisions, after = foresee(fresh(), Desired(), {})
+    picture = Picture(after, Desired())
+    assert picture.placement.score == 0
+    assert sorted(slots.size(one.slots) for one in picture.owners) == [5461, 5461, 5462]
+    assert len(picture.attached) == 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "allowed", "refused"),
+    [
+        ({}, frozenset(), True),
+        ({"volumes": ("another",)}, frozenset(), False),
+        ({"volumes": ()}, frozenset(), False),
+        ({}, "fingerprint", False),
+    ],
+    ids=["same volumes", "other volumes", "no volumes", "named"],
+)
+def test_r3_a_lost_cluster(changes: dict[str, t.Any], allowed: t.Any, refused: bool) -> None:
+    marker = healthy().marker
+    assert marker is not None
+    nodes = tuple(dataclasses.replace(one, target=target(index, **changes)) for index, one in enumerate(fresh().nodes))
+    # New IDs: the old cluster's nodes.conf files are gone.
+    nodes = tuple(
+        dataclasses.replace(one, id=node_id(index + 8), entries={node_id(index + 8): entry(index + 8, epoch=0)})
+        for index, one in enumerate(nodes)
+    )
+    names = frozenset({marker.fingerprint}) if allowed == "fingerprint" else allowed
+    decision = decide(Picture(Observation(nodes, marker), Desired(allow_data_loss=names)))
+    assert isinstance(decision, Refuse if refused else Act)
+    assert not refused or marker.fingerprint in decision.reason
+
+
+@pytest.mark.parametrize(("uids", "refused"), [({"redis-0": "pod-0"}, True), ({"redis-0": "older-pod"}, False)])
+def test_r3_without_volumes_the_pods_count(uids: dict[str, str], refused: bool) -> None:
+    marker = dataclasses.replace(t.cast(t.Any, healthy().marker), volumes={}, uids=uids, ids={"redis-0": node_id(12)})
+    decision = decide(Picture(dataclasses.replace(fresh(), marker=marker), Desired()))
+    assert isinstance(decision, Refuse) is refused
+
+
+def test_meeting_uses_addresses_and_unusual_bus_ports() -> None:
+    observation = change(fresh(), 1, entries={node_id(1): entry(1, epoch=0, bus_port=7777)})
+    observation = dataclasses.replace(
+        observation,
+        nodes=tuple(dataclasses.replace(one, node_timeout_ms=500, sync_delay_s=0, current_epoch=1) for one in observation.nodes),
+    )
+    decision = decide(Picture(observation, Desired()))
+    assert isinstance(decision, Act) and decision.kind == "meet"
+    commands = {action.command for action in decision.actions if action.node == "redis-0"}
+    assert ("CLUSTER", "MEET", "10.0.0.2", "6379", "7777") in commands
+    assert ("CLUSTER", "MEET", "10.0.0.3", "6379") in commands
+    assert len(decision.actions) == 30
+
+
+@pytest.mark.parametrize(("version", "verb"), [("7.0.15", "ADDSLOTSRANGE"), ("8.0.1", "ADDSLOTSRANGE"), ("6.2.14", "ADDSLOTS")])
+def test_slot_commands_follow_the_version(version: str, verb: str) -> None:
+    met = healthy()
+    entries = [entry(index) for index in range(6)]
+    nodes = tuple(node(index, entries, version=version, node_timeout_ms=500, sync_delay_s=0) for index in range(6))
+    decision = decide(Picture(dataclasses.replace(met, nodes=nodes, marker=None), Desired()))
+    assert isinstance(decision, Act) and decision.kind == "slots"
+    assert {action.command[1] for action in decision.actions} == {verb}
+    assert len(decision.actions) == 3
+
+
+def test_formation_settings_come_off_first_when_data_arrived() -> None:
+    observation = healthy(keys=3)
+    marker = dataclasses.replace(t.cast(t.Any, observation.marker), settings={node_id(0): {"cluster-node-timeout": "5000"}})
+    observation = change(dataclasses.replace(observation, marker=marker), 0, node_timeout_ms=500, link_up=False)
+    decision = decide(Picture(observation, Desired()))
+    assert isinstance(decision, Act) and decision.kind == "restore"
+    assert [action.command for action in decision.actions] == [("CONFIG", "SET", "cluster-node-timeout", "5000")]

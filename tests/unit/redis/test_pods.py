@@ -1,0 +1,159 @@
+# Copyright: progressive.platform contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Pods as nodes, the Lease and the marker, against an API server made of a dictionary."""
+
+from __future__ import annotations
+
+import copy
+import typing as t
+
+import pytest
+from ansible_collections.progressive.platform.plugins.module_utils._kube.client import ApiError
+from ansible_collections.progressive.platform.plugins.module_utils._redis.model import Marker
+from ansible_collections.progressive.platform.plugins.module_utils._redis.nodes import Pods
+from ansible_collections.progressive.platform.plugins.module_utils._redis.store import LEASE_SECONDS, Files, Objects
+from ansible_collections.progressive.platform.plugins.module_utils._run import Clock, PlatformError
+
+LEASE = "/apis/coordination.k8s.io/v1/namespaces/cache/leases/redis-converge"
+
+
+class FakeClock(Clock):
+    def __init__(self) -> None:
+        self.time = 0.0
+
+    def now(self) -> float:
+        return self.time
+
+    def sleep(self, seconds: float) -> None:
+        self.time += seconds
+
+
+class FakeClient:
+    """Objects by path, with resourceVersions that must match on PUT."""
+
+    def __init__(self, objects: dict[str, t.Any] | None = None, forbidden: tuple[str, ...] = ()) -> None:
+        self.objects = objects or {}
+        self.forbidden = forbidden
+        self.requests: list[tuple[str, str]] = []
+
+    def get(self, path: str, **_query: t.Any) -> t.Any:
+        if path in self.forbidden:
+            raise ApiError("forbidden", 403)
+        return copy.deepcopy(self.objects[path])
+
+    def find(self, path: str) -> t.Any:
+        return copy.deepcopy(self.objects.get(path))
+
+    def request(self, method: str, path: str, body: t.Any = None) -> tuple[int, t.Any, t.Any]:
+        self.requests.append((method, path))
+        path = f"{path}/{body['metadata']['name']}" if method == "POST" else path
+        there = self.objects.get(path)
+        if method == "PUT" and there is None:
+            raise ApiError("not found", 404)
+        if method == "POST" and there is not None:
+            raise ApiError("exists", 409)
+        version = body["metadata"].get("resourceVersion")
+        if there is not None and version is not None and version != there["metadata"]["resourceVersion"]:
+            raise ApiError("conflict", 409)
+        made = copy.deepcopy(body)
+        made["metadata"]["resourceVersion"] = str(int(there["metadata"]["resourceVersion"]) + 1 if there else 1)
+        self.objects[path] = made
+        return 200, None, copy.deepcopy(made)
+
+
+def objects(client: FakeClient, clock: Clock) -> Objects:
+    return Objects(t.cast(t.Any, client), "cache", "redis", clock)
+
+
+def test_lease_is_taken_renewed_and_given_back() -> None:
+    client, clock = FakeClient(), FakeClock()
+    store = objects(client, clock)
+    with store.lock(5):
+        assert client.objects[LEASE]["spec"]["holderIdentity"]
+        before = client.objects[LEASE]["metadata"]["resourceVersion"]
+        store.renew()
+        assert client.objects[LEASE]["metadata"]["resourceVersion"] == before
+        clock.sleep(LEASE_SECONDS / 2)
+        store.renew()
+        assert client.objects[LEASE]["metadata"]["resourceVersion"] != before
+    assert client.objects[LEASE]["spec"]["holderIdentity"] == ""
+
+
+def test_lease_of_a_live_holder_is_respected() -> None:
+    client, clock = FakeClient(), FakeClock()
+    with objects(client, clock).lock(5), pytest.raises(PlatformError, match="is held by"), objects(client, clock).lock(5):
+        pass
+
+
+def test_lease_of_a_dead_holder_expires_by_standing_still() -> None:
+    client, clock = FakeClient(), FakeClock()
+    dead = objects(client, clock).lock(5)
+    dead.__enter__()
+    with objects(client, clock).lock(60):
+        assert LEASE_SECONDS < clock.now() < LEASE_SECONDS + 2
+
+
+def test_marker_round_trip_in_both_stores(tmp_path: t.Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    marker = Marker("forming", {"redis-0": "a"}, {"redis-0": "uid"}, {"redis-0": ("v1", "v2")}, {"a": {"cluster-node-timeout": "5000"}})
+    for store in (objects(FakeClient(), FakeClock()), Files(["127.0.0.1:7000"], FakeClock())):
+        assert store.read() is None
+        store.write(marker)
+        assert store.read() == marker
+        store.write(Marker("formed", {"redis-0": "a"}))
+        assert store.read() == Marker("formed", {"redis-0": "a"})
+
+
+def test_a_damaged_marker_is_named() -> None:
+    client = FakeClient({"/api/v1/namespaces/cache/configmaps/redis-marker": {"metadata": {}, "data": {"marker": "{"}}})
+    with pytest.raises(PlatformError, match="ConfigMap cache/redis-marker cannot be read"):
+        objects(client, FakeClock()).read()
+
+
+def test_fingerprint_ignores_pods_where_volumes_remember() -> None:
+    assert Marker("formed", {"a": "1", "b": "2"}).fingerprint == Marker("forming", {"b": "2", "a": "1"}, volumes={"a": ("v",)}).fingerprint
+    assert Marker("formed", {"a": "1"}).fingerprint != Marker("formed", {"a": "1"}, uids={"a": "u"}).fingerprint
+
+
+def pod(name: str, node: str = "node-1", **changes: t.Any) -> dict[str, t.Any]:
+    made: dict[str, t.Any] = {
+        "metadata": {"name": name, "uid": f"uid-{name}"},
+        "spec": {"nodeName": node, "volumes": [{"persistentVolumeClaim": {"claimName": f"data-{name}"}}, {"configMap": {}}]},
+        "status": {"phase": "Running", "podIP": "10.0.0.1"},
+    }
+    made["metadata"].update(changes.get("metadata", {}))
+    made["status"].update(changes.get("status", {}))
+    return made
+
+
+def world(*pods: dict[str, t.Any]) -> dict[str, t.Any]:
+    claims = [{"metadata": {"name": f"data-{one['metadata']['name']}", "uid": f"claim-{one['metadata']['name']}"}} for one in pods]
+    return {
+        "/api/v1/namespaces/cache/pods": {"items": list(pods)},
+        "/api/v1/namespaces/cache/persistentvolumeclaims": {"items": claims},
+        "/api/v1/nodes": {"items": [{"metadata": {"name": "node-1", "labels": {"topology.kubernetes.io/zone": "zone-1"}}}]},
+    }
+
+
+def test_pods_become_targets() -> None:
+    waiting = {"containerStatuses": [{"name": "redis", "state": {"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}}}]}
+    pods = [
+        pod("redis-10"),
+        pod("redis-2", status={"phase": "Pending", "podIP": "", **waiting}),
+        pod("redis-1", metadata={"deletionTimestamp": "now"}),
+        pod("redis-0", node="node-9"),
+    ]
+    targets = Pods(t.cast(t.Any, FakeClient(world(*pods))), "cache", "app=redis", 6379).targets()
+    assert [target.name for target in targets] == ["redis-0", "redis-2", "redis-10"]
+    assert [target.ordinal for target in targets] == [0, 1, 2]
+    assert [target.zone for target in targets] == ["", "zone-1", "zone-1"]
+    assert targets[2].volumes == ("claim-redis-10",) and targets[2].uid == "uid-redis-10" and not targets[2].problem
+    assert targets[1].problem == "pod is Pending (redis: ImagePullBackOff no such image)"
+
+
+def test_pods_without_the_right_to_read_nodes_and_claims() -> None:
+    forbidden = ("/api/v1/nodes", "/api/v1/namespaces/cache/persistentvolumeclaims")
+    targets = Pods(t.cast(t.Any, FakeClient(world(pod("redis-0")), forbidden)), "cache", "app=redis", 6379).targets()
+    assert (targets[0].zone, targets[0].volumes) == ("", ())
