@@ -101,7 +101,7 @@ def _meanings(role: Role) -> Iterator[Finding]:
         value = role.values.get(variable)
         if _layers(role, variable):
             if variable.endswith("_services"):
-                yield from rules.values_of({}, rules.KEYS, (variable,), dict.fromkeys(value))
+                yield from rules.values_of({}, rules.KEYS, (variable,), dict.fromkeys(value or ()))
             for path, layer in _service_layers(role, variable, value):
                 yield from rules.values_of(rules.SERVICE_VALUES, rules.SERVICE_KEYS, path, layer, len(path))
         else:
