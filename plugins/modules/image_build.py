@@ -17,7 +17,7 @@ description:
   - A base image is named by its reference in a registry, or made here from Debian packages by C(mmdebstrap), which needs neither an
     engine nor a registry. Python packages of images on such a base come from wheels that are downloaded once, checked by hash.
   - Root filesystems, wheels and images that do not need each other are made side by side. An interrupted run goes on where it stopped.
-  - Missing tools (buildah, mmdebstrap) are installed with apt.
+  - Missing tools (buildah, mmdebstrap, skopeo) are installed with apt.
 options:
   state:
     description:
@@ -67,7 +67,7 @@ options:
     type: bool
     default: false
   tls_verify:
-    description: Whether the registry's certificate is verified.
+    description: Whether the certificates of registries, those of bases too, are verified. Only buildah can leave it out.
     type: bool
     default: true
   cache:

@@ -27,7 +27,6 @@ from ansible_collections.progressive.platform.plugins.module_utils._local.shell 
 from ansible_collections.progressive.platform.plugins.module_utils._local.steps import Step, execute
 from ansible_collections.progressive.platform.plugins.module_utils._run import Context, PlatformError
 
-PROGRAMS = {"buildah": "buildah", "mmdebstrap": "mmdebstrap"}  # program -> Debian package
 KEEP = 3  # archives of an image that stay: this one and two to roll back to
 LOCK_SECONDS = 1800.0
 
@@ -81,7 +80,7 @@ class Builder:
             return self.job.archive(image).is_file()
         docker = self.job.builder == "docker"
         command = self.docker.published(image) if docker else self.buildah.published(image, self.job.tls_verify)
-        return bool(shutil.which(self.job.builder)) and succeeds(command, timeout=60)
+        return bool(shutil.which(command[0])) and succeeds(command, timeout=60)
 
     def build(self, images: list[Image]) -> None:
         """Build ``images``; PlatformError with the tool's own words when one fails."""
@@ -100,9 +99,7 @@ class Builder:
             steps.setdefault(step.name, step)
             return step.name
 
-        tools = ["docker"] if self.job.builder == "docker" else ["buildah"]
-        tools += ["mmdebstrap"] if any(base.made_here for image in images for base in image.bases) else []
-        install = [add("install", "tools")] if images and not all(map(shutil.which, tools)) else []
+        install = [add("install", "tools")] if images and not all(map(shutil.which, self.tools())) else []
         last: dict[str, str] = {}
         for image in images:
             after = [*install, *filter(None, [last.get(image.containerfile)])]
@@ -132,12 +129,19 @@ class Builder:
 
     # -- steps ---------------------------------------------------------------------------------------------------------
 
+    def tools(self) -> list[str]:
+        """The programs the job runs; Debian's packages have the same names."""
+        if self.job.builder == "docker":
+            return ["docker"]
+        made_here = any(base.made_here for image in self.job.images.values() for base in image.bases)
+        return ["buildah", *(["mmdebstrap"] if made_here else []), *(["skopeo"] if self.job.push else [])]
+
     def install(self) -> None:
         if self.job.builder == "docker":
             raise PlatformError(
                 "images_builder is docker, and there is no docker on this machine; install it, or set images_builder to buildah."
             )
-        packages.install(PROGRAMS.values())
+        packages.install(self.tools())
 
     def bootstrap(self, base: Base) -> None:
         target = self.job.rootfs(base)
@@ -180,8 +184,8 @@ class Builder:
             # Pushed images are always a manifest list, so that asking the registry for one works whatever the number of platforms.
             platforms = job.platforms or (("linux/" + architecture(),) if job.push else ())
             if job.push:
-                succeeds(self.buildah.command("rmi", image.reference))  # what an interrupted run began would be added to
-            call(self.buildah.build(image, job.source, wheels=wheels, platforms=platforms), timeout=job.timeout)
+                succeeds(self.buildah.forget_list(image))
+            call(self.buildah.build(image, job.source, wheels=wheels, platforms=platforms, tls_verify=job.tls_verify), timeout=job.timeout)
             self.refuse_moved(image)
             call(self.buildah.push(image, job.tls_verify) if job.push else self.buildah.save(image, unfinished), timeout=job.timeout)
         if not job.push:

@@ -75,9 +75,11 @@ class Buildah:
         )
         return self.command("run", "--isolation", "chroot", *mounts, *options, container, "--", "sh", "-c", script)
 
-    def build(self, image: Image, source: Path, *, wheels: Path | None = None, platforms: Iterable[str] = ()) -> list[str]:
+    def build(
+        self, image: Image, source: Path, *, wheels: Path | None = None, platforms: Iterable[str] = (), tls_verify: bool = True
+    ) -> list[str]:
         """One image, or with ``platforms`` one manifest list with an image each. ``wheels`` stand in for the network."""
-        options = ["--isolation", "chroot", "--network", "host", "--format", "docker", "--layers"]
+        options = ["--isolation", "chroot", "--network", "host", "--format", "docker", "--layers", _tls(tls_verify)]
         # A base made here is in the storage and nowhere else.
         options.append("--pull-never" if any(base.made_here for base in image.bases) else "--pull")
         if wheels:
@@ -90,13 +92,15 @@ class Buildah:
         return self.command("push", "--quiet", image.reference, f"docker-archive:{archive}:{image.reference}")
 
     def push(self, image: Image, tls_verify: bool) -> list[str]:
-        return self.command(
-            "manifest", "push", "--all", f"--tls-verify={str(tls_verify).lower()}", image.reference, f"docker://{image.reference}"
-        )
+        return self.command("manifest", "push", "--all", _tls(tls_verify), image.reference, f"docker://{image.reference}")
 
     def published(self, image: Image, tls_verify: bool) -> list[str]:
-        """Succeeds when the registry has the image."""
-        return self.command("manifest", "inspect", f"--tls-verify={str(tls_verify).lower()}", f"docker://{image.reference}")
+        """Succeeds when the registry has the image; buildah itself can only ask a registry with a certificate."""
+        return ["skopeo", "inspect", "--raw", _tls(tls_verify), f"docker://{image.reference}"]
+
+    def forget_list(self, image: Image) -> list[str]:
+        """Remove the manifest list of an earlier run, to which a build would add."""
+        return self.command("manifest", "rm", image.reference)
 
 
 @dataclass(frozen=True)
@@ -112,6 +116,10 @@ class Docker:
 
     def published(self, image: Image) -> list[str]:
         return ["docker", "buildx", "imagetools", "inspect", image.reference]
+
+
+def _tls(verify: bool) -> str:
+    return f"--tls-verify={str(verify).lower()}"
 
 
 def _common(image: Image, source: Path) -> list[str]:
