@@ -172,6 +172,7 @@ class Client:
             if not self.limiter.acquire(deadline):
                 raise ApiError(f"{request} at {self.access}: the server asked for patience for more than {timeout:g} s.", 429, "Throttled")
             throttled: float | None = None
+            began = self.clock.now()
             try:
                 status, headers, raw = self._exchange(request, deadline)
                 self._reached = True
@@ -185,7 +186,7 @@ class Client:
                 # A server that never answered is misnamed or down, which is said at once. One that did is restarting.
                 pause = backoff(attempt) if request.idempotent and self._reached else None
             finally:
-                self.limiter.release(throttled)
+                self.limiter.release(self.clock.now() - began, throttled)
             if pause is None or self.clock.now() + pause >= deadline:
                 raise failure
             attempt += 1

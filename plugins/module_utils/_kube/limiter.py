@@ -4,18 +4,21 @@
 
 """As many requests in flight as the API server bears (private: may change without notice).
 
-Additive increase, multiplicative decrease, as TCP does it: every full window of good answers widens the window by one,
-every 429 halves it and holds all requests back for as long as the server's Retry-After says.
+The window opens while more requests do not make answers slower (a distant server) and stays where it is when they do (a server
+that is busy). Every 429 halves it, holds all requests back for as long as the server's Retry-After says, and makes it open by
+single steps from then on.
 """
 
 from __future__ import annotations
 
+import math
 import threading
 
 from ansible_collections.progressive.platform.plugins.module_utils._run import Clock
 
-START = 8  # requests; more gain nothing on a server of 2 cores, fewer lose on one that is 50 ms away
-LARGEST = 24  # requests; under API Priority and Fairness a single user gets a few dozen seats
+START = 4  # requests, enough for a server of two cores
+LARGEST = 24  # requests; API Priority and Fairness gives one user a few dozen seats
+SLOWER = 2.0  # times the fastest answer; a mean above it says that requests wait in the server
 
 
 class Limiter:
@@ -27,6 +30,9 @@ class Limiter:
         self.largest = largest
         self.in_flight = 0
         self._good = 0
+        self._spent = 0.0
+        self._fastest = math.inf
+        self._careful = False
         self._resume_at = 0.0
         self._free = threading.Condition()
 
@@ -43,19 +49,26 @@ class Limiter:
                     return False
                 self._free.wait(min(deadline - now, held) if held > 0 else deadline - now)
 
-    def release(self, throttled_for: float | None = None) -> None:
-        """Gives the place back; ``throttled_for`` is the pause in seconds that the server asked for with a 429."""
+    def release(self, seconds: float, throttled_for: float | None = None) -> None:
+        """Gives the place back after an answer that took ``seconds``; ``throttled_for``: the pause a 429 asked for, in seconds."""
         with self._free:
             self.in_flight -= 1
-            if throttled_for is None:
-                self._good += 1
-                if self._good >= self.window:
-                    self._good = 0
-                    self.window = min(self.window + 1, self.largest)
+            if throttled_for is not None:
+                self._throttled(throttled_for)
             else:
-                now = self.clock.now()
-                if now >= self._resume_at:  # a burst of 429s is one event
-                    self.window = max(1, self.window // 2)
-                self._good = 0
-                self._resume_at = max(self._resume_at, now + throttled_for)
+                self._fastest = min(self._fastest, seconds)
+                self._good += 1
+                self._spent += seconds
+                if self._good >= self.window:
+                    if self._spent / self._good <= SLOWER * self._fastest:
+                        self.window = min(self.window + 1 if self._careful else 2 * self.window, self.largest)
+                    self._good, self._spent = 0, 0.0
             self._free.notify_all()
+
+    def _throttled(self, pause: float) -> None:
+        now = self.clock.now()
+        if now >= self._resume_at:  # a burst of 429s is one event
+            self.window = max(1, self.window // 2)
+            self._careful = True
+        self._good, self._spent = 0, 0.0
+        self._resume_at = max(self._resume_at, now + pause)

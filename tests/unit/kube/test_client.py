@@ -149,7 +149,7 @@ def test_429_for_ever_ends_with_the_deadline(client: Client, double: ApiDouble) 
 
 
 def test_throttling_narrows_the_window(double: ApiDouble) -> None:
-    limiter = Limiter(Clock(), start=8, largest=8)
+    limiter = Limiter(Clock(), start=8, largest=12)
     client = Client(Access(server=double.url, origin="the double"), limiter=limiter)
 
     def script(_method: str, _path: str, number: int) -> Answer:
@@ -164,7 +164,28 @@ def test_throttling_narrows_the_window(double: ApiDouble) -> None:
         thread.join(30)
     assert len(double.seen) == 17
     assert double.busiest <= 8
-    assert limiter.window < 8
+    assert limiter.window < 8, "halved, and from there by single steps"
+
+
+@pytest.mark.parametrize(
+    ("answers", "window"),
+    [
+        ([], 4),
+        ([0.05] * 3, 4),
+        ([0.05] * 4, 8),
+        ([0.05] * 12, 16),
+        ([0.05] * 100, 24),
+        ([0.01, 0.03, 0.04, 0.05], 4),
+        ([0.05] * 4 + [0.2] * 40, 8),
+    ],
+    ids=["idle", "too few to tell", "far away", "farther", "the largest", "busy", "busy since"],
+)
+def test_the_window_opens_while_answers_stay_fast(answers: list[float], window: int) -> None:
+    limiter = Limiter(Clock())
+    for seconds in answers:
+        assert limiter.acquire(limiter.clock.now() + 1)
+        limiter.release(seconds)
+    assert limiter.window == window
 
 
 @pytest.mark.parametrize(
