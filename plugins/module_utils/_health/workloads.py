@@ -121,16 +121,16 @@ def workload_problems(item: Object, pods: Sequence[Object], around: Surroundings
         problems.append(f"{who}: {verdict_of_item.reason}" + (f" ({'; '.join(troubles)})" if troubles else ""))
     elif not pods and item["kind"] in ("Deployment", "StatefulSet") and item["spec"].get("replicas", 1):
         problems.append(f"{item['kind']} {name_of(item)} has no pods")
-    return problems + [problem for pod in pods for problem in outdated(item, pod)]
+    return problems + together([(pod, cause) for pod in pods for cause in outdated(item, pod)])
 
 
 def outdated(item: Object, pod: Object) -> Iterator[str]:
-    """A StatefulSet with OnDelete counts as rolled out while its pods run an older template: nobody but a person replaces them."""
+    """A StatefulSet with OnDelete counts as rolled out while its pods run an older template: its controller does not replace them."""
     newest = (item.get("status") or {}).get("updateRevision")
     running = labels_of(pod).get("controller-revision-hash")
     if (item["spec"].get("updateStrategy") or {}).get("type") == "OnDelete" and newest and running and running != newest:
-        delete = f"kubectl delete pod {name_of(pod)} -n {namespace_of(pod)}"
-        yield f"{_who(pod)}: still runs an older template ({running}, not {newest}): replace it with `{delete}`"
+        delete = f"kubectl -n {namespace_of(pod)} delete pod NAME"
+        yield f"still runs an older template ({running}, not {newest}): run the playbook site.yml, or replace one at a time with `{delete}`"
 
 
 def together(causes: Sequence[tuple[Object, str]]) -> list[str]:

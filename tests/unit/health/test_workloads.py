@@ -160,7 +160,7 @@ def stateful(pods_of: str, strategy: str) -> dict:
             "OnDelete",
             [
                 "pod redis-0 on node-1: still runs an older template (redis-1, not redis-2): "
-                "replace it with `kubectl delete pod redis-0 -n shop`"
+                "run the playbook site.yml, or replace one at a time with `kubectl -n shop delete pod NAME`"
             ],
         ),
         ("redis-2", "RollingUpdate", []),
