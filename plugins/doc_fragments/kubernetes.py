@@ -32,7 +32,7 @@ options:
 requirements:
   - python >= 3.11
   - kubernetes >= 30.1
-  - urllib3 >= 2.0
+  - PyYAML >= 6.0
 """
 
     WAIT = r"""

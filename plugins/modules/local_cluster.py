@@ -176,7 +176,7 @@ kubeconfig:
   description: Path of the administrator's kubeconfig, readable by its owner only.
   returned: success
   type: str
-  sample: /root/.cache/progressive-platform/run/kubeconfig
+  sample: ~/.cache/progressive-platform/run/kubeconfig
 context:
   description: The context in RV(kubeconfig).
   returned: success
@@ -211,7 +211,7 @@ nodes:
       address: 10.111.0.2
       pods: 10.244.1.0/24
       link: pp-1
-      volumes: /root/.cache/progressive-platform/run/nodes/node-1/volumes
+      volumes: ~/.cache/progressive-platform/run/nodes/node-1/volumes
 components:
   description: Whether each daemon runs as it should.
   returned: when state is status and provider is modules
@@ -221,7 +221,7 @@ logs:
   description: Directory of the daemons' logs.
   returned: when state is status and provider is modules
   type: str
-  sample: /root/.cache/progressive-platform/run/log
+  sample: ~/.cache/progressive-platform/run/log
 notes:
   description: What a person should know and the run could go on without.
   returned: when there is something

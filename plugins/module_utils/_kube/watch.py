@@ -119,7 +119,10 @@ class Streams:
             self._live.add(stream)
             try:
                 for line in stream if not self._stop.is_set() else ():
-                    change = json.loads(line)
+                    try:
+                        change = json.loads(line)
+                    except ValueError:  # cut off in the middle of a line, by us or by the network: watch again from the last version
+                        break
                     item = change["object"]
                     if change["type"] == ERROR:
                         if item.get("code") == 410:
