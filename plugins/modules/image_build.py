@@ -83,6 +83,7 @@ extends_documentation_fragment:
   - progressive.platform.attributes
   - progressive.platform.kubernetes
 attributes:
+  action_group: {}
   check_mode:
     support: full
   diff_mode:
