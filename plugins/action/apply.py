@@ -20,7 +20,7 @@ class ActionModule(LocalAction):
     module = "progressive.platform.apply"
     argument_spec = ARGUMENTS
     constraints = CONSTRAINTS
-    run_function = staticmethod(run)
+    run_function = run
 
     def prepare(self, args: dict[str, t.Any], task_vars: dict[str, t.Any]) -> dict[str, t.Any]:
         names = args.pop("templates", None) or []
@@ -30,7 +30,9 @@ class ActionModule(LocalAction):
                 try:
                     file = self._find_needle("templates", name)
                 except AnsibleError as error:
-                    raise PlatformError(f"templates: {error.message.splitlines()[0]} (wanted in a templates folder of the role or the play).") from error
+                    raise PlatformError(
+                        f"templates: {error.message.splitlines()[0]} (wanted in a templates folder of the role or the play)."
+                    ) from error
                 bundle += documents(self._templar, file, task_vars)
         definition = args.get("definition")
         args["definition"] = bundle + (parse(definition) if definition else [])

@@ -16,7 +16,7 @@ class ActionModule(LocalAction):
 
     module = "progressive.platform.preflight"
     argument_spec = ARGUMENTS
-    run_function = staticmethod(run)
+    run_function = run
 
     def prepare(self, args: dict[str, t.Any], task_vars: dict[str, t.Any]) -> dict[str, t.Any]:
         roles = args.get("roles") or []

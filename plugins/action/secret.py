@@ -11,4 +11,4 @@ from ansible_collections.progressive.platform.plugins.plugin_utils._local_action
 class ActionModule(LocalAction):
     module = "progressive.platform.secret"
     argument_spec = ARGUMENTS
-    run_function = staticmethod(run)
+    run_function = run

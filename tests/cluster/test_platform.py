@@ -26,7 +26,6 @@ ROOT = Path(__file__).resolve().parents[2]
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "progressive-platform"
 NAMESPACE = "progressive-framework-local"
 RUN_TIMEOUT = 540  # seconds a playbook may take before it counts as hanging
-FIELD_MANAGER = "progressive.platform"
 
 
 class Outcome:
@@ -94,17 +93,19 @@ def edited_inventory(folder: Path, file: str, change: tuple[str, str]) -> Path:
     return copy
 
 
-def applied_versions() -> dict[str, tuple[str, str]]:
-    """For each object of ours: resourceVersion, and when our field manager last wrote it."""
-    kinds = "deployments,statefulsets,services,configmaps,secrets,serviceaccounts,roles,rolebindings,poddisruptionbudgets,networkpolicies,resourcequotas,limitranges,horizontalpodautoscalers"
-    found = {}
-    for item in json.loads(kubectl("get", kinds, "-o", "json", "--show-managed-fields"))["items"]:
-        ours = [entry["time"] for entry in item["metadata"].get("managedFields", []) if entry["manager"].startswith(FIELD_MANAGER)]
-        if ours:
-            # the autoscaler's controller writes its status all the time; our own writes show in our field manager's time
-            version = "" if item["kind"] == "HorizontalPodAutoscaler" else item["metadata"]["resourceVersion"]
-            found[f"{item['kind']}/{item['metadata']['name']}"] = (version, max(ours))
-    return found
+def applied_versions() -> dict[str, str]:
+    """Each object of ours with its resourceVersion; an autoscaler's own controller writes its status all the time, so there it is the spec."""
+    kinds = (
+        "deployments,statefulsets,services,configmaps,secrets,serviceaccounts,roles,rolebindings,"
+        "poddisruptionbudgets,networkpolicies,resourcequotas,limitranges,horizontalpodautoscalers"
+    )
+    items = json.loads(kubectl("get", kinds, "-l", "app.kubernetes.io/part-of=progressive-platform", "-o", "json"))["items"]
+    return {
+        f"{item['kind']}/{item['metadata']['name']}": json.dumps(item["spec"])
+        if item["kind"] == "HorizontalPodAutoscaler"
+        else item["metadata"]["resourceVersion"]
+        for item in items
+    }
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -124,7 +125,8 @@ def test_second_run_changes_nothing() -> None:
 
 
 def test_check_mode_shows_exactly_the_edit(tmp_path: Path) -> None:
-    edit = ("environment: {AGENT_SPECIALIZATION: nutrition}\n", "environment: {AGENT_SPECIALIZATION: nutrition}\n    image: localhost/progressive/agent:edited\n")
+    nutrition = "environment: {AGENT_SPECIALIZATION: nutrition}\n"
+    edit = (nutrition, f"{nutrition}    image: localhost/progressive/agent:edited\n")
     before = applied_versions()
     outcome = playbook("site", "--check", "--diff", inventory=edited_inventory(tmp_path, "agents.yml", edit))
     assert outcome.ok, outcome.text[-4000:]
@@ -137,10 +139,14 @@ def test_check_mode_shows_exactly_the_edit(tmp_path: Path) -> None:
 
 
 def test_a_fourth_agent_in_five_lines(tmp_path: Path) -> None:
-    edit = (
-        "    environment: {AGENT_SPECIALIZATION: workout}\n",
-        "    environment: {AGENT_SPECIALIZATION: workout}\n  spa:\n    environment: {AGENT_SPECIALIZATION: sleep}\n    scaling: {min: 1, max: 2}\n    labels: {component: sleep-agent}\n",
-    )
+    workout = "    environment: {AGENT_SPECIALIZATION: workout}\n"
+    spa = [
+        "spa:",
+        "  labels: {component: sleep-agent}",
+        "  environment: {AGENT_SPECIALIZATION: sleep}",
+        "  scaling: {min: 1, max: 2}",
+    ]
+    edit = (workout, workout + "".join(f"  {line}\n" for line in spa))
     outcome = playbook("site", inventory=edited_inventory(tmp_path, "agents.yml", edit))
     assert outcome.ok, outcome.text[-4000:]
     assert kubectl("get", "deployment", "spa-deployment", "-o", "jsonpath={.status.readyReplicas}") == "1"

@@ -66,11 +66,17 @@ def test_main_of_a_role_only_includes(role: str) -> None:
 
 
 def test_no_machine_path_and_no_floating_tag() -> None:
-    files = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60).stdout.split()
+    files = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60
+    ).stdout.split()
     found = []
     for name in files:
         path = ROOT / name
-        if path.suffix not in {".py", ".yml", ".yaml", ".j2", ".md", ".toml", ".cfg", ""} or not path.is_file() or name.startswith("tests/"):
+        if (
+            path.suffix not in {".py", ".yml", ".yaml", ".j2", ".md", ".toml", ".cfg", ""}
+            or not path.is_file()
+            or name.startswith("tests/")
+        ):
             continue
         for number, line in enumerate(path.read_text(errors="replace").splitlines(), 1):
             if re.search(r"(/root/|/home/[a-z]+/|image: \S+:latest)", line):

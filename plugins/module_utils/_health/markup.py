@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import html
 import typing as t
+from collections.abc import Sequence
 
 
 class Html(str):
@@ -16,7 +17,7 @@ class Html(str):
     __slots__ = ()
 
 
-Child: t.TypeAlias = "str | float | list[Child] | tuple[Child, ...] | None"
+Child: t.TypeAlias = "str | float | Sequence[Child] | None"
 
 _VOID = frozenset(("meta", "br", "hr"))
 

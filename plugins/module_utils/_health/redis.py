@@ -87,7 +87,7 @@ def problems_of(nodes: Sequence[Node], wanted: int, replicas: int) -> list[str]:
     if missing := slots.ALL & ~_served(nodes):
         owner = "none of them was ever assigned" if missing == slots.ALL else "their owner is gone"
         problems.append(f"{plural(slots.size(missing), 'slot')} served by no answering master: {slots.text(missing)} ({owner})")
-    problems += [f"{node.name} has slot {slot} {state}" for node in live for slot, state, _ in node.me.open_slots]
+    problems += [f"{node.name} has slot {slot} {state}" for node in live for slot, (state, _other) in node.me.open_slots.items()]
     masters = [node for node in live if node.slots]
     copies = Counter(node.master for node in live if node.master)
     problems += [

@@ -23,7 +23,7 @@ def topology(nodes: Sequence[Object], pods: Iterable[Object], shards: Sequence[M
     homes: dict[str, list[dict[str, t.Any]]] = {name_of(node): [] for node in nodes}
     homeless: list[dict[str, t.Any]] = []
     for pod in sorted(pods, key=lambda pod: (namespace_of(pod), name_of(pod))):
-        entry = {"namespace": namespace_of(pod), "name": name_of(pod), "component": component_of(pod), **state_of(pod)}
+        entry: dict[str, t.Any] = {"namespace": namespace_of(pod), "name": name_of(pod), "component": component_of(pod), **state_of(pod)}
         homes.get(pod.get("spec", {}).get("nodeName", ""), homeless).append(entry)
     zones: dict[str, list[dict[str, t.Any]]] = {}
     for node in sorted(nodes, key=name_of):

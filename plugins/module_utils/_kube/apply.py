@@ -277,7 +277,7 @@ class Engine:
 
     def _list_kind(self, resource: Resource, contents: Contents) -> list[Json]:
         """One namespace by itself, several in one request to all of them; one by one when that is not allowed."""
-        places: list[str | None] = sorted(contents.namespaces) if resource.namespaced else [None]
+        places: list[str | None] = [*sorted(contents.namespaces)] if resource.namespaced else [None]
         items: list[Json] = []
         if len(places) > 1:
             try:

@@ -98,7 +98,7 @@ def served(client: Client, contents: Contents) -> list[Resource]:
 
 
 def spaces(resource: Resource, contents: Contents) -> list[str | None]:
-    return [None] if not resource.namespaced else sorted(contents.namespaces)
+    return [*sorted(contents.namespaces)] if resource.namespaced else [None]
 
 
 def wait(client: Client, items: Iterable[Json], selector: str | None, *, timeout: float, context: Context, component: str) -> None:
