@@ -17,8 +17,8 @@ import typing as t
 from pathlib import Path
 
 from ansible_collections.progressive.platform.plugins.module_utils._redis.converge import ARGUMENTS, INFO_ARGUMENTS, run, run_info
-from ansible_collections.progressive.platform.plugins.module_utils._redis.observe import parse_info, parse_nodes
 from ansible_collections.progressive.platform.plugins.module_utils._redis.model import Entry
+from ansible_collections.progressive.platform.plugins.module_utils._redis.observe import parse_info, parse_nodes
 from ansible_collections.progressive.platform.plugins.module_utils._redis.resp import Connection, ConnectionLost, Reply
 from ansible_collections.progressive.platform.plugins.module_utils._run import Clock, Context, Result
 

@@ -24,7 +24,7 @@ FORMATION = [("S1", "prepare"), ("S1", "meet"), ("S1", "slots"), ("S1", "replica
 
 def meet_steps_once(steps: list[tuple[str, str]]) -> list[tuple[str, str]]:
     """The plan without the repetitions of a meeting that gossip answers piece by piece."""
-    return [step for step in dict.fromkeys((("S1", "meet") if action == "meet" else (state, action)) for state, action in steps)]
+    return list(dict.fromkeys(("S1", "meet") if action == "meet" else (state, action) for state, action in steps))
 
 
 def test_s1_fresh_nodes_become_a_cluster(lab: Lab) -> None:

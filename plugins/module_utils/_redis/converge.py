@@ -370,18 +370,18 @@ class Convergence:
             "nodes": report.node_rows(after),
             "slots": report.slot_summary(picture),
             "placement": report.placement(picture),
-            "warnings": self._warnings(before, after),
+            "warnings": self._warnings(before, after, steps),
         }
         if self.context.diff:
             result["diff"] = {"before": report.topology(before), "after": report.topology(after)}
         return result
 
-    def _warnings(self, before: Observation, after: Observation) -> list[str]:
+    def _warnings(self, before: Observation, after: Observation, steps: list[Decision]) -> list[str]:
         texts = [f"placement: {text}" for text in report.placement(Picture(after, self.desired))["violations"]]
-        formed = before.marker is not None and before.marker.state == "formed"
-        if before.live and not any(node.slots for node in before.live) and formed and before.marker:
+        former = before.marker
+        if former is not None and former.state == "formed" and any(isinstance(step, Act) and step.kind == "slots" for step in steps):
             texts.append(
-                f"the cluster formed here before (fingerprint {before.marker.fingerprint}) is gone with its storage; this is a new, empty one"
+                f"the cluster formed here before (fingerprint {former.fingerprint}) is gone with its storage; this is a new, empty one"
             )
         stuck = [node.name for node in after.live if node.node_timeout_ms == FORMATION_TIMEOUT]
         if stuck and not self.context.check:

@@ -356,14 +356,15 @@ def elections(picture: Picture) -> Decision | None:
             )
     commands = "; ".join(_redis_cli(_ahead(copies), "CLUSTER FAILOVER FORCE") for copies in replicas.values())
     text = (
-        f"No replica was elected for {listed} within {patience:.0f} s; its data may be too old (cluster-replica-validity-factor). To accept the loss of its last "
-        f"writes add the failed ID to allow_data_loss ({', '.join(gone)}), which sends: {commands}"
+        f"No replica was elected for {listed} within {patience:.0f} s; its data may be too old (cluster-replica-validity-factor). "
+        f"To accept the loss of its last writes add the failed ID to allow_data_loss ({', '.join(gone)}), which sends: {commands}"
     )
     if hopeless:
+        copies = (_ahead(replicas[node_id]) for node_id in hopeless)
+        held = ", ".join(f"{copy.keys} keys ({copy.name})" for copy in copies)
         text = (
-            f"{listed} lost its volume and answers under a new ID at its old address, so its peers do not elect a replica. The newest copies hold "
-            f"{', '.join(f'{_ahead(replicas[node_id]).keys} keys ({_ahead(replicas[node_id]).name})' for node_id in hopeless)}: a replica that has followed that address "
-            f"to the empty node is empty too. To go on with that copy, add the lost ID to allow_data_loss ({', '.join(hopeless)}), which sends: {commands}"
+            f"{listed} lost its volume and answers under a new ID at its old address, so its peers do not elect a replica. The newest copies hold {held}: "
+            f"a replica that has followed that address to the empty node is empty too. To go on with that copy, add the lost ID to allow_data_loss ({', '.join(hopeless)}), which sends: {commands}"
         )
         return Refuse("S9", text)
     return Wait("S9", "elections", f"waiting for a replica of {listed} to be elected", patience, text)
@@ -596,7 +597,8 @@ def _setslot(node: Node, slot: int, verb: str, argument: str, reason: str) -> Ac
 def _open_refusal(picture: Picture, node: Node, here: tuple[int, str, str], why: str) -> Refuse:
     slot, direction, other = here
     state = "S15" if node.master else "S12" if direction == "migrating" else "S13"
-    text = f"Slot {slot} is {direction} on {node.name} ({node.id}), other side {picture.who(other)}: {why}. Finish the migration by hand ({_redis_cli(node, f'CLUSTER COUNTKEYSINSLOT {slot}')}); {NEXT}."
+    count = _redis_cli(node, f"CLUSTER COUNTKEYSINSLOT {slot}")
+    text = f"Slot {slot} is {direction} on {node.name} ({node.id}), other side {picture.who(other)}: {why}. Finish the migration by hand ({count}); {NEXT}."
     return Refuse(state, text)
 
 
@@ -757,7 +759,7 @@ def replication(picture: Picture) -> Decision | None:
             )
     if any(node.syncing for node in down):
         limit = picture.desired.load_timeout
-        text = f"The full synchronisation of {names} has not ended within {limit:.0f} s. Look at the logs of both ends (client-output-buffer-limit replica, disk)."
+        text = f"The full synchronisation of {names} has not ended within {limit:.0f} s. Look at the logs of both ends (output buffer limit, disk)."
         return Wait("S7", "links down", f"copying the data set to {names}", limit, text, own_time=True)
     delay = max((node.sync_delay_s for node in picture.live), default=0)
     if picture.age("links down") <= max(2 * picture.node_timeout, 3.0) + max(delay, 0) + 5:
@@ -796,7 +798,9 @@ def distribution(picture: Picture) -> Decision | None:
             "S24",
             f"{replica.name} may hold {replica.maxmemory} bytes and {master.name} uses {master.used_memory}: the copy would not fit. Raise maxmemory.",
         )
-    reason = f"moves from {picture.who(replica.master)}, which has {counts[replica.master]} replicas, to {picture.who(master.id)}, which has {counts[master.id]}"
+    reason = (
+        f"moves from {picture.who(replica.master)} ({counts[replica.master]} replicas) to {picture.who(master.id)} ({counts[master.id]})"
+    )
     return Act("S24", "replicate", "replicas are unevenly spread", (Action(replica.name, ("CLUSTER", "REPLICATE", master.id), reason),))
 
 

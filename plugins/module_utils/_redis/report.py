@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import re
 import typing as t
 from collections.abc import Iterable, Sequence
 
@@ -76,11 +77,8 @@ def available(picture: Picture) -> bool:
 
 def placement(picture: Picture) -> dict[str, t.Any]:
     """Score and violations, with the nodes' names in place of their IDs."""
-    violations = []
-    for text in picture.placement.violations:
-        for node in picture.live:
-            text = text.replace(node.id, node.name)
-        violations.append(text)
+    names = {node.id: node.name for node in picture.live}
+    violations = [re.sub(r"[0-9a-f]{40}", lambda found: names.get(found[0], found[0]), text) for text in picture.placement.violations]
     return {"score": picture.placement.score, "violations": violations}
 
 

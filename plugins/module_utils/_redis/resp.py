@@ -29,7 +29,7 @@ class ReplyError(str):
         return self.split(" ", 1)[0]
 
 
-Reply = t.Union[str, int, None, ReplyError, list["Reply"]]
+Reply: t.TypeAlias = "str | int | ReplyError | list[Reply] | None"
 
 
 class ConnectionLost(Exception):

@@ -59,9 +59,9 @@ def first(slots: int, count: int) -> int:
     for start, end in ranges(slots):
         if count <= 0:
             break
-        end = min(end, start + count - 1)
-        result |= mask([(start, end)])
-        count -= end - start + 1
+        taken = min(end - start + 1, count)
+        result |= mask([(start, start + taken - 1)])
+        count -= taken
     return result
 
 

@@ -60,7 +60,10 @@ def test_parse_address(text: str, expected: tuple[str, int, int]) -> None:
     assert parse_address(text) == expected
 
 
-INFO = "# Server\r\nredis_version:7.0.15\r\ncluster_enabled:1\r\nrole:master\r\n# Keyspace\r\ndb0:keys=3,expires=0,avg_ttl=0\r\ndb4:keys=2,expires=1,avg_ttl=9\r\n"
+INFO = (
+    "# Server\r\nredis_version:7.0.15\r\ncluster_enabled:1\r\nrole:master\r\n"
+    + "# Keyspace\r\ndb0:keys=3,expires=0,avg_ttl=0\r\ndb4:keys=2,expires=1,avg_ttl=9\r\n"
+)
 CLUSTER = "cluster_state:ok\r\ncluster_current_epoch:6\r\n"
 
 
@@ -269,7 +272,7 @@ def test_way_needs_a_spare_copy() -> None:
     assert way(placed[:6], masters, now, 0, spared=1, replicas=1) == []
     assert len(way(placed[:6], masters, now, 5000, spared=0, replicas=1)) == 3
     steps = way(placed, masters, {**now, "r6": "r0"}, 0, spared=1, replicas=1)
-    counts = {master: 1 for master in masters} | {"r0": 2}
+    counts = dict.fromkeys(masters, 1) | {"r0": 2}
     arrangement = {**now, "r6": "r0"}
     for replica, master in steps:
         counts[arrangement[replica]] -= 1

@@ -69,22 +69,10 @@ def crowded() -> Observation:
     return dataclasses.replace(healthy(), nodes=tuple(node(index, entries) for index in range(6)))
 
 
-LONG = {
-    key: 1000.0
-    for key in (
-        "absent",
-        "loading",
-        "elections",
-        "moved",
-        "links",
-        "agreement",
-        "epochs",
-        "links down",
-        "verdict",
-        "dying",
-        "foreign " + node_id(9),
-    )
-}
+LONG = dict.fromkeys(
+    ("absent", "loading", "elections", "moved", "links", "agreement", "epochs", "links down", "verdict", "dying", "foreign " + node_id(9)),
+    1000.0,
+)
 
 TABLE: list[tuple[str, Observation, dict[str, t.Any], dict[str, float], type, str, str]] = [
     ("fresh nodes", fresh(), {}, {}, Act, "S1", "an empty cluster is formed"),
