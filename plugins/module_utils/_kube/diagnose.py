@@ -28,7 +28,7 @@ CONTAINER_PATIENCE: dict[str, float] = {
     "InvalidImageName": 0.0,
     "RunContainerError": 10.0,
 }
-CRASHES = 2  # restarts before a crash loop counts: a process may end once because what it needs starts at the same time
+CRASHES = 1  # restarts before a crash loop counts: a process may end once because what it needs starts at the same time
 UNSCHEDULABLE_PATIENCE = 20.0  # a volume is being made, a node is coming up
 SCALE_UP_PATIENCE = 600.0  # the cluster autoscaler said that it adds a node
 # Seconds an event may be repeated before the wait is given up.

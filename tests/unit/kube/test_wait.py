@@ -120,7 +120,7 @@ def test_a_pod_in_trouble_ends_the_wait_after_its_patience(thing: dict[str, Any]
         pod(),
         pod(waiting="ContainerCreating"),
         pod(waiting="PodInitializing"),
-        pod(waiting="CrashLoopBackOff", restarts=1),
+        pod(waiting="CrashLoopBackOff", restarts=0),
         {**pod(waiting="ImagePullBackOff"), "metadata": {**pod()["metadata"], "deletionTimestamp": "now"}},
         {**pod(waiting="ImagePullBackOff"), "metadata": {**pod()["metadata"], "ownerReferences": []}},
         pod(DB, waiting="ImagePullBackOff"),
