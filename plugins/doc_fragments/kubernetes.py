@@ -11,6 +11,7 @@ options:
   kubeconfig:
     description:
       - Path of the kubeconfig file.
+      - A task that names neither kubeconfig, context nor host uses the inventory's C(platform_kubeconfig) and C(platform_context), where they are set.
       - Without it E(KUBECONFIG) is used, then C(~/.kube/config), then, inside a pod, the pod's service account.
     type: path
   context:

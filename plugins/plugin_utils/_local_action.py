@@ -33,12 +33,22 @@ class LocalAction(ActionBase):
         result: Result = super().run(tmp, task_vars)
         variables = task_vars or {}
         try:
-            args = self.prepare(dict(self._task.args), variables)
+            args = self._on_our_cluster(self.prepare(dict(self._task.args), variables), variables)
         except PlatformError as error:
             return {**result, "failed": True, "msg": error.message, **error.details}
         if self._connection.transport != "local":
             return {**result, **self._execute_module(module_name=self.module, module_args=args, task_vars=variables)}
         return {**result, **self.run_here(args)}
+
+    def _on_our_cluster(self, args: dict[str, t.Any], task_vars: dict[str, t.Any]) -> dict[str, t.Any]:
+        """A task that names no cluster means the inventory's (role catalog: platform_kubeconfig, platform_context)."""
+        if "kubeconfig" not in self.argument_spec or any(args.get(option) for option in ("kubeconfig", "context", "host")):
+            return args
+        for option in ("kubeconfig", "context"):
+            value = self._templar.template(task_vars.get(f"platform_{option}"))
+            if value:
+                args[option] = value
+        return args
 
     def run_here(self, args: dict[str, t.Any]) -> Result:
         validator = ArgumentSpecValidator(self.argument_spec, **self.constraints)
