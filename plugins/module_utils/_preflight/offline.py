@@ -47,10 +47,13 @@ def examine(roles: Sequence[Role], service_options: Mapping[str, Spec]) -> list[
 
 
 def unknown_variables(given: Iterable[str], known: Iterable[str], prefixes: Iterable[str]) -> Iterator[Finding]:
-    """Variables that look like a role's own and are not: ``redis_cluster_master``, ``agent_services``. Their values are never shown."""
+    """Variables that look like a role's own and are not: ``redis_cluster_master``, ``agent_services``. Their values are never shown.
+
+    Names that begin with two underscores are a role's or a playbook's internal ones, which nobody sets in an inventory.
+    """
     known = sorted(set(known))
     starts = tuple(f"{prefix}_" for prefix in prefixes)
-    for variable in sorted(set(given) - set(known)):
+    for variable in sorted(name for name in set(given) - set(known) if not name.startswith("__")):
         meant = suggestion(variable, known, 0.6 if variable.startswith(starts) else _ALIKE)
         if variable.startswith(starts) or meant:
             remedy = f"Did you mean {meant}?" if meant else "Remove it; or rename it, if it is yours: the prefix belongs to the collection."

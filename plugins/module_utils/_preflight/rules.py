@@ -203,7 +203,7 @@ VALUES: dict[str, Kind] = {
 }
 KEYS: dict[str, Kind] = {
     "platform_pools": kinds.dns_label,
-    "baseline_priority_classes": kinds.dns_subdomain,
+    "baseline_priority_classes": kinds.dns_label,
     "baseline_secrets": kinds.dns_subdomain,
     "app_services": kinds.service_name,
     "agents_services": kinds.service_name,

@@ -249,8 +249,8 @@ CASES: dict[str, tuple[dict[str, t.Any], str, str]] = {
         "without host bits",
     ),
     "priority above the highest": (
-        changed("baseline_priority_classes", **{"progressive-data": {"value": 2000000000}}),
-        "baseline_priority_classes.progressive-data.value",
+        changed("baseline_priority_classes", data={"value": 2000000000}),
+        "baseline_priority_classes.data.value",
         "1000000000",
     ),
     # things that must fit together

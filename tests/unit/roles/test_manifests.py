@@ -288,3 +288,16 @@ def test_kube_score_finds_nothing_critical_in_production(tmp_path: Path) -> None
     answer = subprocess.run([str(program), "score", "--output-format", "ci", str(bundle)], capture_output=True, text=True, timeout=60)
     assert "[OK]" in answer.stdout
     assert [line for line in answer.stdout.splitlines() if line.startswith("[CRITICAL]")] == []
+
+
+@each_inventory
+def test_priorities_exist_and_are_this_platforms_own(inventory: str) -> None:
+    made = {one["metadata"]["name"]: one["value"] for one in documents(inventory, "PriorityClass")}
+    used = {
+        one["metadata"]["name"]: one["spec"]["template"]["spec"]["priorityClassName"]
+        for one in documents(inventory, "Deployment", "StatefulSet")
+    }
+    assert set(used.values()) <= set(made)
+    namespace = rendering.Cluster(inventory).value("catalog", "platform_namespace")
+    assert all(name.startswith(f"{namespace}-") for name in made)
+    assert made[used["redis-cluster"]] > made[used["mca-deployment"]], "data is evicted last"
