@@ -216,11 +216,13 @@ class Engine:
         self.secrets: set[str] = set()
         self._before: dict[Key, Json] = {}
         self._scopes: dict[tuple[str, str], bool] = {}
+        self._new_groups: set[str] = set()
         self._applied: dict[Key, Change] = {}
 
     def present(self, documents: list[Document], prune: bool) -> Result:
         self.secrets = masks.secret_values(documents)
         self._scopes = bundle_scopes(documents)
+        self._new_groups = {added[0] for document in documents if (added := bundle.defines(document))}
         bundle.complete(documents, self.group.namespace, self._namespaced)
         bundle.unique(documents)
         keys = [key_of(document) for document in documents]
@@ -251,9 +253,7 @@ class Engine:
         except UnknownKind:
             if scope_of(document) in self._scopes:
                 return self._scopes[scope_of(document)]
-            if self.context.check:
-                return bool(document["metadata"].get("namespace"))
-            if any(bundle.group_of(document["apiVersion"]) == group for group, _kind in self._scopes):
+            if self.context.check or bundle.group_of(document["apiVersion"]) in self._new_groups:
                 return bool(document["metadata"].get("namespace"))
             raise
 
@@ -381,7 +381,7 @@ class Engine:
             try:
                 return self.client.resource(document["apiVersion"], document["kind"])
             except UnknownKind:
-                known = any(group == bundle.group_of(document["apiVersion"]) for group, _kind in self._scopes)
+                known = bundle.group_of(document["apiVersion"]) in self._new_groups
                 if self.context.check or not known or self.context.clock.now() >= deadline:
                     raise
                 self.context.clock.sleep(0.1)
@@ -529,7 +529,6 @@ class Engine:
         parent = self._parent()
         contents = self.group.contents(parent)
         if documents:
-            self._scopes = bundle_scopes(documents)
             known = {scope_of(document) for document in documents}
             spaces = {document["metadata"].get("namespace") or self.group.namespace for document in documents}
             contents |= Contents(frozenset(known), frozenset(spaces))

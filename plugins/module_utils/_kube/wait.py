@@ -191,10 +191,12 @@ class Board:
         return readiness(item)
 
     def take(self, change: Change, now: float) -> None:
-        """Notes a change; ``now`` in the clock's seconds."""
+        """Notes a change; ``now`` in the clock's seconds. Raises the error of a stream that the wait cannot do without."""
         kind, group = change.source.resource.kind, change.source.resource.group
         if change.event == FAILED:
-            return  # no right to read pods or events: the wait goes on without their reasons
+            if kind in ("Pod", "Event") and not group:
+                return  # no right to read them: the wait goes on without their reasons
+            raise change.error or PlatformError(f"{kind} cannot be watched.")
         for item in change.items:
             metadata = item.get("metadata") or {}
             place = (metadata.get("namespace") or "", metadata.get("name") or "")
