@@ -28,14 +28,8 @@ from ansible_collections.progressive.platform.plugins.module_utils._redis.model 
     Wait,
 )
 from ansible_collections.progressive.platform.plugins.module_utils._redis.nodes import Addresses, Cluster, Pods, Source
-from ansible_collections.progressive.platform.plugins.module_utils._redis.plan import (
-    FORMING_AT_MOST,
-    Picture,
-    announced,
-    findings,
-    remembered,
-    restore,
-)
+from ansible_collections.progressive.platform.plugins.module_utils._redis.picture import Picture, announced, remembered
+from ansible_collections.progressive.platform.plugins.module_utils._redis.plan import FORMING_AT_MOST, findings, restore
 from ansible_collections.progressive.platform.plugins.module_utils._redis.resp import ConnectionLost, ReplyError
 from ansible_collections.progressive.platform.plugins.module_utils._redis.simulate import foresee
 from ansible_collections.progressive.platform.plugins.module_utils._redis.store import Files, Objects, Store

@@ -12,8 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
-from functools import cached_property
+from collections.abc import Callable, Iterable
 
 from ansible_collections.progressive.platform.plugins.module_utils._redis import slots
 from ansible_collections.progressive.platform.plugins.module_utils._redis.model import (
@@ -21,169 +20,20 @@ from ansible_collections.progressive.platform.plugins.module_utils._redis.model 
     Act,
     Action,
     Decision,
-    Desired,
     Done,
     Entry,
-    Marker,
     Node,
-    Observation,
     Refuse,
     Wait,
 )
-from ansible_collections.progressive.platform.plugins.module_utils._redis.placement import (
-    WHOLE_SHARD_IN_ZONE,
-    Member,
-    Placement,
-    assess,
-    place,
-    way,
-)
+from ansible_collections.progressive.platform.plugins.module_utils._redis.picture import Picture
+from ansible_collections.progressive.platform.plugins.module_utils._redis.placement import WHOLE_SHARD_IN_ZONE, assess, place, way
 
 FORMING_AT_MOST = 10.0
 """Seconds with formation settings; a formation that needs longer goes on with the nodes' own settings, for a timeout of 500 ms is no way to live."""
 FOREVER = float("inf")
 """Limit of a wait that only the task's own timeout ends."""
 NEXT = "not handled by this version, nothing was changed"
-
-
-@dataclasses.dataclass(frozen=True)
-class Picture:
-    """An observation with everything the stages ask of it. ``ages`` are the seconds for which a Wait's key has been seen without a break."""
-
-    observation: Observation
-    desired: Desired
-    ages: Mapping[str, float] = dataclasses.field(default_factory=dict)
-
-    @cached_property
-    def live(self) -> tuple[Node, ...]:
-        return self.observation.live
-
-    @cached_property
-    def by_id(self) -> dict[str, Node]:
-        return {node.id: node for node in self.live}
-
-    @cached_property
-    def returning(self) -> frozenset[str]:
-        """IDs that answer at no target, but whose address in some view is a target's that is absent or loading: they are ours."""
-        places = {(node.target.host, node.target.port) for node in self.observation.nodes if not node.live}
-        return frozenset(entry.id for entry in self._others() if (entry.host, entry.port) in places)
-
-    @cached_property
-    def strangers(self) -> dict[str, list[Entry]]:
-        """IDs that some view lists and no target has, with every view's entry."""
-        found: dict[str, list[Entry]] = {}
-        for entry in self._others():
-            if entry.id not in self.returning:
-                found.setdefault(entry.id, []).append(entry)
-        return found
-
-    def _others(self) -> Iterable[Entry]:
-        return (entry for node in self.live for entry in node.entries.values() if entry.id not in self.by_id)
-
-    @cached_property
-    def owners(self) -> tuple[Node, ...]:
-        return tuple(node for node in self.live if node.slots)
-
-    @cached_property
-    def owned(self) -> int:
-        result = 0
-        for node in self.owners:
-            result |= node.slots
-        return result
-
-    @cached_property
-    def gap(self) -> int:
-        """Slots that no live node calls its own, and no node that is expected back."""
-        returning = 0
-        for entry in self._others():
-            if entry.id in self.returning:
-                returning |= entry.slots
-        return slots.ALL & ~self.owned & ~returning
-
-    @cached_property
-    def complete(self) -> bool:
-        """Every target answers, and there are as many as the wanted cluster needs."""
-        return all(node.live for node in self.observation.nodes) and len(self.live) >= self.desired.count
-
-    @cached_property
-    def empty(self) -> bool:
-        """No live node holds a key or a function: nothing can be lost."""
-        return all(node.empty for node in self.live)
-
-    @cached_property
-    def node_timeout(self) -> float:
-        """The longest cluster-node-timeout of any node, in seconds (the server's default where it does not say)."""
-        return max((node.node_timeout_ms or 15000 for node in self.live), default=15000) / 1000
-
-    @cached_property
-    def lost(self) -> str:
-        """R3: why the cluster that the marker remembers may be lost and not gone on purpose; empty when nothing speaks against forming one.
-
-        A marker "forming" with one of these very IDs is a formation that was killed. Otherwise what counts is whether the storage is known to be gone:
-        the volumes it had, or, where data dies with the pod, the pods.
-        """
-        marker = self.observation.marker
-        if marker is None or marker.fingerprint in self.desired.allow_data_loss:
-            return ""
-        if marker.state == "forming" and set(marker.ids.values()) & set(self.by_id):
-            return ""
-        targets = [node.target for node in self.observation.nodes]
-        remembered_volumes = {uid for uids in marker.volumes.values() for uid in uids}
-        if remembered_volumes:
-            return (
-                "their volumes are still the same ones"
-                if remembered_volumes & {uid for target in targets for uid in target.volumes}
-                else ""
-            )
-        if marker.uids:
-            return "their pods are still the same ones" if set(marker.uids.values()) & {target.uid for target in targets} else ""
-        return "nothing says that its storage was removed on purpose"
-
-    @cached_property
-    def forming(self) -> bool:
-        """An empty cluster that has never been complete, as far as the marker knows."""
-        marker = self.observation.marker
-        return self.empty and (marker is None or marker.state != "formed" or (not self.owned and not self.lost))
-
-    @cached_property
-    def members(self) -> list[Member]:
-        return [Member(node.id, node.target.node, node.target.zone) for node in self.live]
-
-    @cached_property
-    def attached(self) -> dict[str, str]:
-        """Replica ID to master ID, where that master is a live owner."""
-        owner_ids = {node.id for node in self.owners}
-        return {node.id: node.master for node in self.live if not node.slots and node.master in owner_ids}
-
-    @cached_property
-    def placement(self) -> Placement:
-        return assess(self.members, [node.id for node in self.owners], self.attached)
-
-    @cached_property
-    def transfer(self) -> dict[int, tuple[Node, Node]]:
-        """S26: slot to (giver, taker), for the fewest moves that give every wanted master its share; empty when there is nothing to do or keys would move."""
-        wanted = self.desired.masters - len(self.owners)
-        if self.gap or wanted <= 0 or not self.owners or not self.complete:
-            return {}
-        takers = _takers(self)
-        if len(takers) < wanted:
-            return {}
-        result = {}
-        for giver_index, taker_index, moving in slots.moves([node.slots for node in self.owners], wanted):
-            if self.owners[giver_index].keys:
-                return {}
-            result.update(dict.fromkeys(slots.numbers(moving), (self.owners[giver_index], takers[taker_index])))
-        return result
-
-    def who(self, node_id: str) -> str:
-        """``name (ID)`` of one of ours, ``node (ID)`` of a stranger with its last address."""
-        if node_id in self.by_id:
-            return f"{self.by_id[node_id].name} ({node_id})"
-        entry = next((entry for entry in self._others() if entry.id == node_id), None)
-        return f"{node_id} (last seen at {entry.host or 'no address'}:{entry.port})" if entry else node_id
-
-    def age(self, key: str) -> float:
-        return self.ages.get(key, 0.0)
 
 
 Stage = Callable[[Picture], Decision | None]
@@ -225,29 +75,6 @@ def _same_version(picture: Picture, decision: Act) -> Decision:
 
 def _redis_cli(node: Node, *command: str) -> str:
     return f"redis-cli -h {node.target.host} -p {node.target.port} {' '.join(command)}"
-
-
-def remembered(observation: Observation) -> Marker:
-    """The marker of the cluster that is there. Pod UIDs only count where the data dies with the pod, so that a restart does not change it."""
-    targets = {node.name: node.target for node in observation.live}
-    return Marker(
-        state="formed",
-        ids={node.name: node.id for node in observation.live},
-        uids={name: target.uid for name, target in targets.items() if target.uid and not target.volumes},
-        volumes={name: target.volumes for name, target in targets.items() if target.volumes},
-    )
-
-
-def announced(observation: Observation, actions: Iterable[Action]) -> Marker:
-    """What the marker must say before a formation sends its first command: these IDs are forming, and the settings that a killed run leaves to restore."""
-    by_name = {node.name: node for node in observation.live}
-    settings = {node_id: dict(saved) for node_id, saved in (observation.marker.settings if observation.marker else {}).items()}
-    for action in actions:
-        if action.command[:2] == ("CONFIG", "SET"):
-            node = by_name[action.node]
-            value = node.node_timeout_ms if action.command[2] == "cluster-node-timeout" else node.sync_delay_s
-            settings.setdefault(node.id, {}).setdefault(action.command[2], str(value))
-    return dataclasses.replace(remembered(observation), state="forming", settings=settings)
 
 
 # ---- before anything: are these the nodes, and may they be touched -----------------------------------------------------------------------------------
@@ -360,11 +187,12 @@ def elections(picture: Picture) -> Decision | None:
         f"To accept the loss of its last writes add the failed ID to allow_data_loss ({', '.join(gone)}), which sends: {commands}"
     )
     if hopeless:
-        copies = (_ahead(replicas[node_id]) for node_id in hopeless)
-        held = ", ".join(f"{copy.keys} keys ({copy.name})" for copy in copies)
+        newest = (_ahead(replicas[node_id]) for node_id in hopeless)
+        held = ", ".join(f"{copy.keys} keys ({copy.name})" for copy in newest)
         text = (
             f"{listed} lost its volume and answers under a new ID at its old address, so its peers do not elect a replica. The newest copies hold {held}: "
-            f"a replica that has followed that address to the empty node is empty too. To go on with that copy, add the lost ID to allow_data_loss ({', '.join(hopeless)}), which sends: {commands}"
+            "a replica that has followed that address to the empty node is empty too. To go on with that copy, add the lost ID to "
+            f"allow_data_loss ({', '.join(hopeless)}), which sends: {commands}"
         )
         return Refuse("S9", text)
     return Wait("S9", "elections", f"waiting for a replica of {listed} to be elected", patience, text)
@@ -633,7 +461,7 @@ def coverage(picture: Picture) -> Decision | None:
             "S11",
             f"Slots {slots.text(picture.gap)} have no owner and all {picture.desired.masters} masters have slots already: somebody removed them; {NEXT}.",
         )
-    chosen = [node for node in _new_masters(picture) if not node.slots]
+    chosen = [node for node in picture.new_masters if not node.slots]
     if any(node.master for node in chosen) or len(chosen) < wanted:
         return Refuse(
             "S27",
@@ -643,16 +471,6 @@ def coverage(picture: Picture) -> Decision | None:
     for node, share in zip(chosen, slots.split(picture.gap, len(chosen)), strict=True):
         actions.append(Action(node.name, _add_slots(node, share), f"becomes the master of slots {slots.text(share)}"))
     return Act("S1" if not picture.owned else "S3", "slots", f"slots {slots.text(picture.gap)} have never had an owner", tuple(actions))
-
-
-def _new_masters(picture: Picture) -> list[Node]:
-    """The wanted number of masters, owners included: those that spread best over the failure domains together with their replicas to come."""
-    strays = {node.id for node in picture.live if node.master and node.id not in picture.attached}
-    candidates = [member for member in picture.members if member.id not in strays]
-    enough = len(candidates) - len(picture.attached) >= picture.desired.masters
-    owner_ids = [node.id for node in picture.owners]
-    best = place(candidates if enough else picture.members, picture.desired.masters, owner_ids, picture.attached if enough else {})
-    return [picture.by_id[node_id] for node_id in best.masters]
 
 
 def _add_slots(node: Node, share: int) -> tuple[str, ...]:
@@ -872,9 +690,9 @@ def balance(picture: Picture) -> Decision | None:
     wanted = picture.desired.masters - len(picture.owners)
     if picture.gap or wanted <= 0 or not picture.owners or not picture.complete:
         return None
-    takers = _takers(picture)
+    takers = picture.takers
     if len(takers) < wanted:
-        candidates = [node for node in _new_masters(picture) if not node.slots]
+        candidates = [node for node in picture.new_masters if not node.slots]
         listed = (
             ", ".join(f"{node.name} ({node.id}, {'replica' if node.master else 'master'}, {node.keys} keys)" for node in candidates)
             or "none"
@@ -902,12 +720,6 @@ def balance(picture: Picture) -> Decision | None:
         return Act("S26", "open", f"{names} get their share of empty slots", tuple(opening))
     closing = tuple(_setslot(taker, slot, "NODE", taker.id, "no key is on the old owner") for slot, (_giver, taker) in transfer.items())
     return Act("S26", "close", f"{names} own their share from now on", closing)
-
-
-def _takers(picture: Picture) -> list[Node]:
-    """Masters without slots that are to get some; keys on one can only have come through a slot it is importing."""
-    chosen = [node for node in _new_masters(picture) if not node.slots]
-    return [node for node in chosen if not node.master and (not node.keys or node.me.open_slots)]
 
 
 def restore(picture: Picture) -> Decision | None:

@@ -20,7 +20,8 @@ from ansible_collections.progressive.platform.plugins.module_utils._redis.model 
     Observation,
     Wait,
 )
-from ansible_collections.progressive.platform.plugins.module_utils._redis.plan import Picture, announced, decide
+from ansible_collections.progressive.platform.plugins.module_utils._redis.picture import Picture, announced
+from ansible_collections.progressive.platform.plugins.module_utils._redis.plan import decide
 
 STEPS_AT_MOST = 40
 

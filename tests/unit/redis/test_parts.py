@@ -60,10 +60,8 @@ def test_parse_address(text: str, expected: tuple[str, int, int]) -> None:
     assert parse_address(text) == expected
 
 
-INFO = (
-    "# Server\r\nredis_version:7.0.15\r\ncluster_enabled:1\r\nrole:master\r\n"
-    + "# Keyspace\r\ndb0:keys=3,expires=0,avg_ttl=0\r\ndb4:keys=2,expires=1,avg_ttl=9\r\n"
-)
+INFO = "# Server\r\nredis_version:7.0.15\r\ncluster_enabled:1\r\nrole:master\r\n"
+INFO += "# Keyspace\r\ndb0:keys=3,expires=0,avg_ttl=0\r\ndb4:keys=2,expires=1,avg_ttl=9\r\n"
 CLUSTER = "cluster_state:ok\r\ncluster_current_epoch:6\r\n"
 
 

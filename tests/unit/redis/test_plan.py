@@ -12,7 +12,8 @@ import typing as t
 import pytest
 from ansible_collections.progressive.platform.plugins.module_utils._redis import slots
 from ansible_collections.progressive.platform.plugins.module_utils._redis.model import Act, Desired, Done, Observation, Refuse, Wait
-from ansible_collections.progressive.platform.plugins.module_utils._redis.plan import Picture, decide, findings
+from ansible_collections.progressive.platform.plugins.module_utils._redis.picture import Picture
+from ansible_collections.progressive.platform.plugins.module_utils._redis.plan import decide, findings
 from ansible_collections.progressive.platform.plugins.module_utils._redis.simulate import foresee
 from ansible_collections.progressive.platform.tests.unit.redis.views import (
     THIRDS,
@@ -69,10 +70,21 @@ def crowded() -> Observation:
     return dataclasses.replace(healthy(), nodes=tuple(node(index, entries) for index in range(6)))
 
 
-LONG = dict.fromkeys(
-    ("absent", "loading", "elections", "moved", "links", "agreement", "epochs", "links down", "verdict", "dying", "foreign " + node_id(9)),
-    1000.0,
+WAITS = (
+    "absent",
+    "loading",
+    "elections",
+    "moved",
+    "links",
+    "agreement",
+    "epochs",
+    "links down",
+    "verdict",
+    "dying",
+    "foreign " + node_id(9),
 )
+LONG = dict.fromkeys(WAITS, 1000.0)
+
 
 TABLE: list[tuple[str, Observation, dict[str, t.Any], dict[str, float], type, str, str]] = [
     ("fresh nodes", fresh(), {}, {}, Act, "S1", "an empty cluster is formed"),
