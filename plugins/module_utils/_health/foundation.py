@@ -177,8 +177,6 @@ def budgets(options: Options, scene: Scene, until: float) -> Finding:
     pods = [pod for pod in scene.cluster.objects("Pod", namespace) if selects({"matchLabels": options["selector"]}, labels_of(pod))]
     found = scene.cluster.objects("PodDisruptionBudget", namespace)
     problems = budget_problems(pods, found)
-    if not pods:
-        problems.append(f"no pod in namespace {namespace}: nothing to look at")
     counted = sum(1 for pod in pods if (controller(pod) or ("", ""))[0] in RUNS_MANY)
     return verdict("exactly one budget for every replicated pod", f"{plural(len(found), 'budget')} for {plural(counted, 'pod')}", problems)
 
