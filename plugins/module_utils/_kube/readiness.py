@@ -249,7 +249,12 @@ def _autoscaler(item: Json) -> Readiness:
     scaling = found.get("ScalingActive") or {}
     # Metrics come a minute after the pods, and 0 replicas may be intended: a rollout need not wait for either.
     later = scaling.get("reason") == "ScalingDisabled" or str(scaling.get("reason", "")).startswith("FailedGet")
-    return pending(_why(found, "ScalingActive")) if _false(found, "ScalingActive") and not later else READY
+    if _false(found, "ScalingActive") and not later:
+        return pending(_why(found, "ScalingActive"))
+    # A Deployment without replicas of its own begins with one, which is ready long before its autoscaler asks for the minimum.
+    least = int((item.get("spec") or {}).get("minReplicas") or 1)
+    asked = _count(item, "desiredReplicas")
+    return pending(f"asks for {asked} of at least {least} pods") if asked < least and scaling.get("reason") != "ScalingDisabled" else READY
 
 
 def _service(item: Json) -> Readiness:
