@@ -39,6 +39,7 @@ lint: $(VENV)/ready ## ruff, mypy, yamllint, ansible-lint, changelog fragments
 	$(BIN)/yamllint --strict .
 	rm -rf build/mypy; mkdir -p build/mypy/ansible_collections/progressive; ln -sfn "$(CURDIR)" build/mypy/ansible_collections/progressive/platform
 	MYPYPATH=build/mypy $(BIN)/mypy -p ansible_collections.progressive.platform.plugins
+	cd images/services && MYPYPATH=. ../../$(BIN)/mypy --config-file ../../pyproject.toml -p progressive
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/ansible-lint --offline --strict
 	$(BIN)/antsibull-changelog lint
 
@@ -54,17 +55,22 @@ sanity: $(VENV)/ready $(COPY) ## ansible-test sanity, without an ignore file
 	mkdir -p ~/.ansible/test/cache; cp -n tests/sanity/get_pip.py ~/.ansible/test/cache/get_pip_24_2.py
 	cd $(COPY) && PATH="$(CURDIR)/$(BIN):$$PATH" ansible-test sanity --venv --python $$("$(CURDIR)/$(BIN)/python" -c 'import sys; print("%d.%d" % sys.version_info[:2])') --color no
 
-unit: $(VENV)/ready ## the fast tests: no server, no cluster
+.PHONY: redis-server
+redis-server:
+	@command -v redis-server >/dev/null || { apt-get update -qq && RUNLEVEL=1 apt-get install -y -qq --no-install-recommends redis-server redis-tools; }
+
+unit: $(VENV)/ready redis-server ## the fast tests: no cluster, servers on loopback at most
 	$(BIN)/pytest tests/unit
 
-test: lint sanity up ## everything CI runs: lint, sanity, the platform itself, molecule, unit, redis and cluster tests
+test: lint sanity redis-server up ## everything CI runs: lint, sanity, the platform itself, molecule, unit, redis and cluster tests
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/molecule test --all
 	$(BIN)/pytest tests
 
-test-all: test ## and what is slow by nature
-	$(BIN)/pytest tests --slow
+test-all: test ## and what is slow by nature: the cluster from nothing, the package, the benchmarks
+	$(MAKE) down
+	$(MAKE) package bench
 
-bench: up ## measure against the rivals; writes benchmarks/results.json
+bench: redis-server up ## measure against the rivals; writes benchmarks/results.json
 	$(BIN)/python benchmarks/run.py
 
 docs: $(VENV)/ready ## regenerate the variable tables of the roles' READMEs
