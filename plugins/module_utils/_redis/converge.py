@@ -173,8 +173,7 @@ def opened(params: Params, context: Context) -> Iterator[tuple[Cluster, Store]]:
         client = stack.enter_context(connect(params, context.clock)) if pods or params.get("password_secret") else None
         source: Source
         store: Store
-        if pods:
-            assert client is not None
+        if pods and client is not None:
             source = Pods(client, pods["namespace"], pods["selector"], pods["port"])
             store = Objects(client, pods["namespace"], params["name"], context.clock)
         else:

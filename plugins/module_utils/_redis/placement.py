@@ -83,7 +83,8 @@ def place(
             best = candidate
             if best.score <= unavoidable:
                 break
-    assert best is not None
+    if best is None:
+        raise ValueError(f"{len(members)} members cannot have {masters} masters")
     return best
 
 
