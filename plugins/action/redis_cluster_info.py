@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from ansible_collections.progressive.platform.plugins.module_utils._redis.converge import INFO_ARGUMENTS, CONSTRAINTS, run_info
+from ansible_collections.progressive.platform.plugins.module_utils._redis.converge import CONSTRAINTS, INFO_ARGUMENTS, run_info
 from ansible_collections.progressive.platform.plugins.plugin_utils._local_action import LocalAction
 
 
