@@ -629,13 +629,15 @@ def version(item: Json) -> str:
     return str(item["metadata"].get("resourceVersion"))
 
 
-def significant(item: Json, document: Json, manager: str) -> tuple[t.Any, list[Json]]:
-    """What applying the document can change of an object: the fields it names, and which fields the manager owns.
+def significant(item: Json, document: Json, manager: str) -> tuple[t.Any, list[tuple[str, Json]]]:
+    """What applying the document can change of an object: the fields it names, and which fields the manager owns since when.
 
-    Controllers write into the same objects meanwhile, so a resourceVersion that moved does not prove that we moved it.
+    Controllers write into the same objects meanwhile, so a resourceVersion that moved does not prove that we moved it. The
+    time of our own entry does: the server renews it only with a write (also with one that changes nothing a person would
+    see, such as an empty map that it does not keep).
     """
     owned = [
-        entry.get("fieldsV1") or {}
+        (str(entry.get("time")), entry.get("fieldsV1") or {})
         for entry in item["metadata"].get("managedFields") or []
         if entry.get("manager") == manager and entry.get("operation") == "Apply"
     ]

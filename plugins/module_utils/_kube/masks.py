@@ -91,7 +91,7 @@ def plain(item: Json | None) -> Json:
     """A copy without status and bookkeeping; empty for None."""
     if item is None:
         return {}
-    shown = {key: copy.deepcopy(value) for key, value in item.items() if key != "status"}
+    shown = {key: copy.deepcopy(item[key]) for key in sorted(item) if key != "status"}
     metadata = shown.get("metadata") or {}
     for field in BOOKKEEPING:
         metadata.pop(field, None)

@@ -111,9 +111,7 @@ def moved(index: int, place: str) -> list[Node]:
         pytest.param(
             seen_by(cluster(), [1], 0, flags=frozenset({"master", "fail?"})), ["redis-1 says that redis-0 has failed"], id="suspicion"
         ),
-        pytest.param(
-            seen_by(cluster(), [0], 0, open_slots={7: ("migrating", "id1")}), ["redis-0 has slot 7 migrating"], id="an open slot"
-        ),
+        pytest.param(seen_by(cluster(), [0], 0, open_slots={7: ("migrating", "id1")}), ["redis-0 has slot 7 migrating"], id="an open slot"),
         pytest.param(changed(cluster(), 4, link_up=False), ["the link of replica redis-4 to redis-1 is down"], id="a link is down"),
         pytest.param(
             moved(3, "a"),

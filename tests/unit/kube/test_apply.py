@@ -102,7 +102,7 @@ def live(data: dict[str, Any], managed: list[dict[str, Any]] = MANAGED, **metada
     [
         (live({"a": "1"}), False),
         (live({"a": "1"}, resourceVersion="9", generation=4), False),
-        (live({"a": "1"}, [{**MANAGED[0], "time": "t2"}]), False),
+        (live({"a": "1"}, [{**MANAGED[0], "time": "t2"}]), True),  # the server renews it only with a write of ours
         (live({"a": "1"}, [*MANAGED, {"manager": "hpa", "operation": "Update"}]), False),
         (live({"a": "1", "theirs": "2"}), False),
         (live({"a": "1"}, annotations={"a-controller": "was here"}), False),
