@@ -10,6 +10,7 @@ import json
 import os
 import secrets
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,12 @@ def namespace(client: Client) -> Iterator[str]:
     name = f"test-{secrets.token_hex(4)}"
     spaces = client.resource("v1", "Namespace")
     client.request("POST", spaces.path(), {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+    # What controllers put into every namespace must not appear in the middle of a test that counts objects.
+    deadline = time.monotonic() + 30
+    for kind, given in (("ConfigMap", "kube-root-ca.crt"), ("ServiceAccount", "default")):
+        while client.find(client.resource("v1", kind).path(name, given)) is None:
+            assert time.monotonic() < deadline, f"the cluster's controllers do not make {kind} {given}"
+            time.sleep(0.05)
     yield name
     client.request("DELETE", spaces.path(None, name))
 
