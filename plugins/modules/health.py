@@ -21,6 +21,7 @@ extends_documentation_fragment:
   - progressive.platform.kubernetes.wait
   - progressive.platform.attributes
 attributes:
+  action_group: {}
   check_mode:
     support: full
     details:
