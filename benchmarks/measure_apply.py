@@ -119,7 +119,7 @@ def measure(lab: Lab) -> list[Row]:
     group = f"{3 * TRIPLES + 1} objects"
     rows = [Row(group, name, {"first": [], "again": []}, note) for name, _triples, note, _build in ways(lab)]
     floor = Row(group, "(ansible-playbook with one debug task)", {"first": [], "again": []}, "the floor under every playbook")
-    for _ in range(lab.repeat):
+    for _unused in range(lab.repeat):
         for row, (name, triples, _note, build) in zip(rows, ways(lab), strict=True):
             lab.say(f"apply: {name}")
             namespace = f"bench-{secrets.token_hex(4)}"

@@ -65,7 +65,7 @@ class Lab:
         """Runs a command that must succeed; its output."""
         env = {**os.environ, "KUBECONFIG": self.kubeconfig, "ANSIBLE_NOCOLOR": "1", **environment}
         done = subprocess.run(
-            [str(it) for it in arguments], cwd=self.folder, env=env, capture_output=True, text=True, timeout=COMMAND_TIMEOUT
+            [str(it) for it in arguments], cwd=self.folder, env=env, capture_output=True, text=True, timeout=COMMAND_TIMEOUT, check=False
         )
         if done.returncode:
             raise SystemExit(f"{' '.join(map(str, arguments))} failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")

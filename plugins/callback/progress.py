@@ -61,7 +61,8 @@ from ansible.plugins.callback import CallbackBase
 from ansible_collections.progressive.platform.plugins.module_utils._run import PROGRESS_FILE
 
 TICK = 0.1  # seconds between two looks at the file; also one step of the spinner
-FANCY, ASCII = ("⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏", "✔", "…"), ("-\\|/", "+", "~")
+FANCY = ("⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏", "✔", "…")
+ASCII = ("-\\|/", "+", "~")
 
 
 @dataclass(frozen=True)
@@ -149,7 +150,7 @@ class Board:
         if len(shown) > height:
             keep = sorted(shown, key=lambda item: item[1].done)[:height]
             shown = [item for item in shown if item in keep]
-        label = min(max((len(name) for name, _ in shown), default=0), max(width // 3, 1))
+        label = min(max((len(name) for name, _unused in shown), default=0), max(width // 3, 1))
         rows = []
         for name, line in shown:
             mark = tick if line.done else spinner[int(now / TICK) % len(spinner)]

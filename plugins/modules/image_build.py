@@ -9,7 +9,7 @@ module: image_build
 short_description: Build container images whose tags are hashes of what they are made from
 version_added: 0.1.0
 author:
-  - The progressive.platform founders
+  - The progressive.platform founders (@progressive-platform)
 description:
   - Builds the images that C(images.yml) of a source folder describes, with buildah or docker buildx, into archives or a registry.
   - An image's tag is a hash of its Containerfile, sources and bases. It is built when its archive, or its tag in the

@@ -263,12 +263,12 @@ def test_both_ways_in_say_the_same(play: Callable[..., Any], apply_module: Modul
             checks = [*checks_of(namespace), {"name": "volumes", "kind": "volumes", "namespace": namespace}]
             folder = tmp_path / f"{connection}-{fail}"
             task = {"progressive.platform.health": {"checks": checks, "cluster": "mine", "reports_dir": str(folder), "fail": fail}}
-            result, _ = play([task], connection=connection)
+            result, _unused = play([task], connection=connection)
             assert bool(result.get("failed")) is fail
             assert (folder / "health.html").is_file()
             seen.append([(check["name"], check["ok"], check["expected"], check["observed"]) for check in result["checks"]])
     assert seen[1:] == seen[:1] * 3
-    assert [name for name, ok, *_ in seen[0] if not ok] == ["volumes"]
+    assert [name for name, ok, *_unused in seen[0] if not ok] == ["volumes"]
 
 
 def test_check_mode_looks_and_writes_nothing(

@@ -67,7 +67,7 @@ class Agent:
     async def peer(self, name: str, url: str, body: Json, headers: dict[str, str]) -> Part:
         """A peer's gRPC health, then its plan; one that is not serving is not asked."""
         address = self.settings.agents_grpc.get(name) or f"{urlsplit(url).hostname}:{PEER_GRPC_PORT}"
-        health, _, _ = await self.work.attempt(f"{name}/grpc", self.channels.serving(address, self.settings.call_seconds / 2))
+        health, _unused, _unused = await self.work.attempt(f"{name}/grpc", self.channels.serving(address, self.settings.call_seconds / 2))
         asked = [await self.work.ask(name, url, body, headers)] if health.ok else []
         return Part.join([Part([asdict(health)]), *asked])
 

@@ -41,7 +41,7 @@ class Rate:
         self._forget()
         # A young process divides by its age: 100 requests in its first two seconds are 50 a second, not 7.
         span = min(self.window, max(1.0, self.clock() - self.started))
-        return sum(count for _, count in self.seconds) / span
+        return sum(count for _unused, count in self.seconds) / span
 
     def _forget(self) -> None:
         oldest = self.clock() - self.window

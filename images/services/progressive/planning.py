@@ -71,7 +71,7 @@ def workout(person: Profile) -> Json:
     """A week of sets by muscle group, spread over the training days, and four weeks of rising load with a lighter last one."""
     volume = {"lose": 10, "keep": 12, "gain": 16}[person.goal]
     groups = ("legs", "back", "chest", "shoulders", "arms", "core")
-    days: list[dict[str, int]] = [{} for _ in range(person.days)]
+    days: list[dict[str, int]] = [{} for _unused in range(person.days)]
     for index, group in enumerate(groups):
         # Each group twice a week where the week has two days for it.
         turns = sorted({index % person.days, (index + max(1, person.days // 2)) % person.days})
@@ -96,7 +96,7 @@ def split(total: int, weights: Mapping[str, int]) -> dict[str, int]:
     """``total`` in whole parts by weight, by largest remainder, so that the parts add up exactly."""
     whole = sum(weights.values())
     shares = {name: divmod(total * weight, whole) for name, weight in weights.items()}
-    parts = {name: share for name, (share, _) in shares.items()}
+    parts = {name: share for name, (share, _unused) in shares.items()}
     for name in sorted(shares, key=lambda name: -shares[name][1])[: total - sum(parts.values())]:
         parts[name] += 1
     return parts

@@ -56,7 +56,7 @@ def urls(text: str) -> dict[str, str]:
     """``name=http://host[:port],...`` in the given order."""
     found = {}
     for part in filter(None, (piece.strip() for piece in text.split(","))):
-        name, _, url = part.partition("=")
+        name, _unused, url = part.partition("=")
         split = urlsplit(url)
         if not name or split.scheme not in ("http", "https") or not split.hostname:
             raise ValueError(f"{part!r} is not name=http://host[:port]")
@@ -68,7 +68,7 @@ def pairs(text: str) -> dict[str, str]:
     """``name=host:port,...``."""
     found = {}
     for part in filter(None, (piece.strip() for piece in text.split(","))):
-        name, _, address = part.partition("=")
+        name, _unused, address = part.partition("=")
         if not name or len(addresses(address)) != 1:
             raise ValueError(f"{part!r} is not name=host:port")
         found[name] = address

@@ -131,7 +131,7 @@ class Transactor:
         """One entry written to and read from every backend, side by side."""
         key = f"{transaction}:{self.component}"
         touches = (self.attempt(name, backend.touch(key, transaction)) for name, backend in self.backends.items())
-        return Part([asdict(step) for step, _, _ in await asyncio.gather(*touches)])
+        return Part([asdict(step) for step, _unused, _unused in await asyncio.gather(*touches)])
 
     async def ask(self, name: str, url: str, body: Json, headers: Mapping[str, str]) -> Part:
         """An agent's plan; its own steps follow the call's, also when it failed."""

@@ -99,7 +99,7 @@ class _Pen:
         ]
 
     def node_height(self, node: Mapping[str, t.Any], width: float) -> float:
-        rows = max(1, *(row + 1 for row, _, _ in self.places(node["pods"], width)), 0)
+        rows = max(1, *(row + 1 for row, _pod, _where in self.places(node["pods"], width)), 0)
         return NODE_HEAD + rows * ((CHIP + CHIP_GAP) if self.named else (SQUARE + SQUARE_GAP)) + 8
 
     def zone_height(self, zone: Mapping[str, t.Any], width: float) -> float:

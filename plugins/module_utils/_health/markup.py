@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import html
 import typing as t
-from collections.abc import Sequence
 
 
 class Html(str):
@@ -17,7 +16,7 @@ class Html(str):
     __slots__ = ()
 
 
-Child: t.TypeAlias = "str | float | Sequence[Child] | None"
+Child: t.TypeAlias = "str | float | t.Sequence[Child] | None"
 
 _VOID = frozenset(("meta", "br", "hr"))
 

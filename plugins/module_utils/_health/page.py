@@ -153,7 +153,7 @@ def _row(check: Entry, total: float) -> Html:
               class_=f"mark {state}", viewBox="0 0 18 18")  # fmt: skip
     start = min(max(check["started"] / total, 0.0), 1.0) * 100
     length = max(1.5, min(check["seconds"] / total * 100, 100 - start))
-    bar = el("svg", el("rect", x=0, y=0, width=100, height=8, rx=3, class_="track"),
+    track = el("svg", el("rect", x=0, y=0, width=100, height=8, rx=3, class_="track"),
              el("rect", x=min(start, 98.5), y=0, width=length, height=8, rx=2, class_="span"), class_="bar", viewBox="0 0 100 8",
              preserveAspectRatio="none", aria_hidden="true")  # fmt: skip
     summary = el(
@@ -161,7 +161,7 @@ def _row(check: Entry, total: float) -> Html:
         mark,
         el("span", check["name"], class_="name"),
         el("span", check["message"] or check["observed"], class_="says"),
-        bar,
+        track,
         el("span", seconds(check["seconds"]), class_="time"),
     )
     facts = {"expected": check["expected"], "observed": check["observed"], "kind": check["kind"]}

@@ -136,9 +136,9 @@ def every_pod(expected: str, options: Options, scene: Scene, ask: Callable[[Endp
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
         outcomes = dict(zip((at.pod for at in endpoints), pool.map(safely, endpoints), strict=True))
-    problems = [f"pod {pod}: {problem}" for pod, (problem, _) in outcomes.items() if problem]
+    problems = [f"pod {pod}: {problem}" for pod, (problem, _unused) in outcomes.items() if problem]
     if len(endpoints) < options["minimum"]:
         problems.append(f"{plural(len(endpoints), 'ready pod')}, at least {options['minimum']} wanted")
-    good = len(endpoints) - sum(1 for problem, _ in outcomes.values() if problem)
+    good = len(endpoints) - sum(1 for problem, _unused in outcomes.values() if problem)
     details = {"pods": [{"pod": pod, "ok": not problem, "message": problem, "seconds": took} for pod, (problem, took) in outcomes.items()]}
     return verdict(f"{expected}, from every pod", f"{good} of {plural(len(endpoints), 'pod')}", problems, details)

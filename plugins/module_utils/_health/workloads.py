@@ -57,7 +57,7 @@ def workloads(options: Options, scene: Scene, until: float) -> Finding:
     table: list[dict[str, t.Any]] = []
     templates: list[Mapping[str, str]] = []
     for reference in options["workloads"]:
-        kind, _, name = reference.partition("/")
+        kind, _unused, name = reference.partition("/")
         item = next((entry for entry in cluster.objects(kind, namespace) if name_of(entry) == name), None)
         if item is None:
             problems.append(
@@ -140,7 +140,7 @@ def together(causes: Sequence[tuple[Object, str]]) -> list[str]:
         alike.setdefault(re.sub(r"\d+", "#", cause), []).append((pod, cause))
     sentences = []
     for group in alike.values():
-        names = [name_of(pod) for pod, _ in group]
+        names = [name_of(pod) for pod, _unused in group]
         shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
         sentences.append(f"{_who(group[0][0]) if len(group) == 1 else f'{len(group)} pods ({shown})'}: {group[0][1]}")
     return sentences
@@ -235,7 +235,7 @@ def service_problems(
         if not selector or not (name in named or any(selects({"matchLabels": selector}, labels) for labels in templates)):
             continue
         chosen = [pod for pod in pods if selects({"matchLabels": selector}, labels_of(pod))]
-        endpoints = [endpoint for endpoint, _ in cluster.slices(namespace, name)]
+        endpoints = [endpoint for endpoint, _unused in cluster.slices(namespace, name)]
         problems += endpoint_problems(name, chosen, endpoints)
     return problems
 

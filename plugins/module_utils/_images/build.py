@@ -216,7 +216,7 @@ class Builder:
         """Remove archives, and their images in the storage; bases, wheels and layers stay for the next build."""
         for path in archives:
             path.unlink(missing_ok=True)
-            name, _, tag = path.stem.partition("-")
+            name, _unused, tag = path.stem.partition("-")
             if name in self.job.images and shutil.which("buildah"):
                 succeeds(self.buildah.command("rmi", f"{self.job.images[name].reference.rsplit(':', 1)[0]}:{tag}"))
 

@@ -267,7 +267,7 @@ class Engine:
         for resource in served(self.client, contents):
             version = versions.get((resource.group, resource.kind), resource.api_version)
             resources.append(self.client.resource(version, resource.kind))
-        results = graph.run([set() for _ in resources], lambda index: self._list_kind(resources[index], contents), WORKERS)
+        results = graph.run([set() for _unused in resources], lambda index: self._list_kind(resources[index], contents), WORKERS)
         found: dict[Key, Json] = {}
         for items in results:
             if isinstance(items, Exception):
@@ -482,7 +482,7 @@ class Engine:
         """Deletes, dependents first. ``deleted`` workloads go in the foreground: they are gone when their pods are."""
         items = [self._before[key] for key in keys]
         forward = bundle.prerequisites(items)
-        backward: list[set[int]] = [set() for _ in items]
+        backward: list[set[int]] = [set() for _unused in items]
         for index, before in enumerate(forward):
             for other in before:
                 backward[other].add(index)

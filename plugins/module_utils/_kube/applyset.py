@@ -81,7 +81,9 @@ class ApplySet:
         annotations = ((parent or {}).get("metadata") or {}).get("annotations") or {}
         kinds = (entry.partition(".") for entry in annotations.get(KINDS, "").split(",") if entry)
         spaces = {space for space in annotations.get(NAMESPACES, "").split(",") if space}
-        return Contents(frozenset((group, kind) for kind, _, group in kinds), frozenset(spaces | {self.namespace} if parent else spaces))
+        return Contents(
+            frozenset((group, kind) for kind, _unused, group in kinds), frozenset(spaces | {self.namespace} if parent else spaces)
+        )
 
 
 def member(labels: dict[str, str] | None, set_id: str) -> dict[str, str]:

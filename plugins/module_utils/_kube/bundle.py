@@ -223,7 +223,7 @@ def prerequisites(documents: Sequence[Document]) -> list[set[int]]:
 
     def of(kinds: Iterable[str], namespace: str) -> set[int]:
         """Indices of these kinds in the namespace and cluster-wide."""
-        return set().union(*(found.get((kind, where), set()) for kind in kinds for where in {namespace, ""}))
+        return set().union(*(found.get((kind, where), set()) for kind in kinds for where in dict.fromkeys((namespace, ""))))
 
     needs: list[set[int]] = []
     for index, (document, key) in enumerate(zip(documents, keys, strict=True)):

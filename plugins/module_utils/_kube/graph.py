@@ -30,7 +30,7 @@ def run(needs: Sequence[set[int]], work: Callable[[int], Outcome], workers: int)
     """
     outcomes: list[t.Any] = [None] * len(needs)
     missing = [len(before) for before in needs]
-    dependents: list[list[int]] = [[] for _ in needs]
+    dependents: list[list[int]] = [[] for _unused in needs]
     for index, before in enumerate(needs):
         for other in before:
             dependents[other].append(index)

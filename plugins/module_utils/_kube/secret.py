@@ -70,7 +70,7 @@ def check(params: Params) -> dict[str, int]:
 
 
 def make(length: int) -> str:
-    return "".join(secrets.choice(LETTERS) for _ in range(length))
+    return "".join(secrets.choice(LETTERS) for _unused in range(length))
 
 
 def _ensure(client: Client, namespace: str, params: Params, lengths: dict[str, int], dry: bool) -> Result:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 
 from ansible_collections.progressive.platform.plugins.module_utils._preflight.quantities import quantity
 
-Kind = Callable[[t.Any], str | None]
+Kind: t.TypeAlias = "Callable[[t.Any], str | None]"
 
 _LABEL = r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?"
 _NAME = r"[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"

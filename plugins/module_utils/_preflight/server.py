@@ -107,7 +107,7 @@ def _found(client: Client, path: str) -> Json | None:
 
 
 def _allowed(client: Client, verb: str, resource: str, namespace: str | None) -> bool:
-    plural, _, group = resource.partition(".")
+    plural, _unused, group = resource.partition(".")
     attributes = {"verb": verb, "group": group, "resource": plural} | ({} if resource in CLUSTER_WIDE else {"namespace": namespace})
     review = {"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview", "spec": {"resourceAttributes": attributes}}
     answer = _ask(client, "POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", review)

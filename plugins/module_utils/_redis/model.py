@@ -10,6 +10,7 @@ State codes (S1 ... S35) and rules (R1 ... R10) are those of docs/redis_cluster.
 from __future__ import annotations
 
 import hashlib
+import typing as t
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -225,4 +226,4 @@ class Done:
     reason: str = "healthy and as wanted"
 
 
-Decision = Act | Wait | Refuse | Done
+Decision: t.TypeAlias = "Act | Wait | Refuse | Done"

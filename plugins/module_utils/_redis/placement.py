@@ -134,7 +134,7 @@ def _master_choices(members: Sequence[Member], free: Sequence[Member], keep: Seq
         return
     chosen = [member for member in members if member.id in keep]
     rest = list(free)
-    for _ in range(missing):
+    for _unused in range(missing):
         zones = Counter(member.zone for member in chosen)
         nodes = Counter(member.node for member in chosen)
         pick = min(rest, key=lambda member: (zones[member.zone] if member.zone else 0, nodes[member.node] if member.node else 0))

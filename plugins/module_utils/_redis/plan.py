@@ -11,6 +11,7 @@ observed again before anything else (R1). A state that is not handled yet is a R
 from __future__ import annotations
 
 import dataclasses
+import typing as t
 from collections import Counter
 from collections.abc import Callable, Iterable
 
@@ -36,7 +37,7 @@ FOREVER = float("inf")
 NEXT = "not handled by this version, nothing was changed"
 
 
-Stage = Callable[[Picture], Decision | None]
+Stage: t.TypeAlias = "Callable[[Picture], Decision | None]"
 
 
 def decide(picture: Picture) -> Decision:

@@ -55,7 +55,7 @@ class Connection:
             raise self._lost(error) from error
 
     def receive(self, count: int, deadline: float) -> list[Reply]:
-        return [self._reply(deadline) for _ in range(count)]
+        return [self._reply(deadline) for _unused in range(count)]
 
     def call(self, commands: Sequence[Command], deadline: float) -> list[Reply]:
         self.send(commands, deadline)
@@ -80,7 +80,7 @@ class Connection:
             return None if size < 0 else self._exactly(size + 2, deadline)[:-2].decode(errors="replace")
         if kind == b"*":
             size = int(rest)
-            return None if size < 0 else [self._reply(deadline) for _ in range(size)]
+            return None if size < 0 else [self._reply(deadline) for _unused in range(size)]
         raise self._lost(f"not a Redis server (it answered {line[:40]!r})")
 
     def _line(self, deadline: float) -> bytes:

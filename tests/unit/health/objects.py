@@ -32,7 +32,7 @@ def pod(name: str = "web-1", node: str = "node-1", ready: bool = True, phase: st
     if status.pop("deleted", False):
         metadata["deletionTimestamp"] = "2026-11-23T11:00:00Z"
     if owner:
-        kind, _, owner_name = owner.partition("/")
+        kind, _unused, owner_name = owner.partition("/")
         metadata["ownerReferences"] = [{"controller": True, "kind": kind, "name": owner_name}]
     conditions = [
         {"type": "Ready", "status": "True" if ready else "False", "reason": "ContainersNotReady", "message": "containers are not ready"}

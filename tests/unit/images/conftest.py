@@ -124,7 +124,7 @@ class Rotation:
     def accept(self) -> None:
         with contextlib.suppress(OSError):
             while True:
-                client, _ = self.listener.accept()
+                client, _unused = self.listener.accept()
                 self.turn += 1
                 try:
                     server = socket.create_connection(("127.0.0.1", self.ports[self.turn % len(self.ports)]), timeout=5)

@@ -46,7 +46,7 @@ def test_references_are_the_same_everywhere(source: Path) -> None:
     assert references(source) == here
     assert list(here) == ["app", "agent", "frontend", "redis"]
     for name, reference in here.items():
-        repository, _, tag = reference.partition(":")
+        repository, _unused, tag = reference.partition(":")
         assert repository == f"localhost/progressive/{name}"
         assert len(tag.rsplit("-", 1)[1]) == 12
 

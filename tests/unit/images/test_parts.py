@@ -21,7 +21,9 @@ from progressive.logs import JsonFormatter
 from progressive.metrics import Metrics, Rate
 from progressive.transaction import Part, identifier
 
-from .conftest import SERVICES  # noqa: F401 - puts the services on the path
+from .conftest import SERVICES  # it puts the services on the path
+
+assert SERVICES
 
 FRONTEND = Path(__file__).parents[3] / "images/frontend"
 
@@ -119,7 +121,7 @@ def test_addresses(text: str, found: tuple[tuple[str, int], ...] | None) -> None
 def test_rate_rises_at_once_and_falls_to_zero() -> None:
     now = [100.0]
     rate = Rate(window=10, clock=lambda: now[0])
-    for _ in range(20):
+    for _unused in range(20):
         rate.count()
     assert rate.value() == 20, "a young process divides by its age, at least a second"
     now[0] += 4

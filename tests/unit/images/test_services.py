@@ -167,7 +167,7 @@ def test_grpc_health_is_readiness(platform: dict[str, Process], redis: Redis) ->
 def test_metrics_of_an_agent(redis: Redis, start: Starter) -> None:
     npa = start("agent", AGENT_TYPE="npa", REDIS_CLUSTER_NODES=redis.seeds, REDIS_PASSWORD=PASSWORD)
     npa.until_ready()
-    for _ in range(5):
+    for _unused in range(5):
         assert npa.post("/api/v1/plan").status_code == 200
     assert metric(npa, "agent_requests_total") == 5
     assert metric(npa, "agent_errors_total") == 0
@@ -322,7 +322,9 @@ def test_a_port_in_use_is_named(start: Starter) -> None:
 
 
 def migrate(environ: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "progressive.migrate"], env=environ, capture_output=True, text=True, timeout=60)
+    return subprocess.run(
+        [sys.executable, "-m", "progressive.migrate"], env=environ, capture_output=True, text=True, timeout=60, check=False
+    )
 
 
 def test_migration_waits_for_redis_and_changes_nothing_twice(platform: dict[str, Process], redis: Redis) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import stat
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +94,7 @@ def test_failures_say_what_to_do(failure: PlatformError, sentence: str) -> None:
 MANAGED = [{"manager": "progressive.platform.s", "operation": "Apply", "time": "t1", "fieldsV1": {"f:data": {"f:a": {}}}}]
 
 
-def live(data: dict[str, Any], managed: list[dict[str, Any]] = MANAGED, **metadata: Any) -> dict[str, Any]:
+def live(data: dict[str, Any], managed: Sequence[dict[str, Any]] = tuple(MANAGED), **metadata: Any) -> dict[str, Any]:
     return {"metadata": {"name": "c", "managedFields": managed, **metadata}, "data": data, "status": {"seen": len(metadata)}}
 
 
@@ -250,6 +251,6 @@ def test_bad_secrets_are_refused(generate: dict[str, Any], data: dict[str, str],
 
 def test_lengths_and_letters() -> None:
     assert secret.check({"generate": {"a": {}, "b": {"length": "40"}, "c": None}, "data": {}}) == {"a": 32, "b": 40, "c": 32}
-    made = {secret.make(40) for _ in range(50)}
+    made = {secret.make(40) for _unused in range(50)}
     assert len(made) == 50
     assert all(len(value) == 40 and value.isalnum() and value.isascii() for value in made)

@@ -87,7 +87,7 @@ def test_no_rule_makes_a_cycle() -> None:
     documents = [doc(kind, kind.lower(), "" if kind == "Namespace" else "namespace") for kind in sorted(kinds)] + [WIDGETS, METRICS]
     needs = bundle.prerequisites(documents)
     done: set[int] = set()
-    for _ in documents:
+    for _unused in documents:
         done |= {index for index, before in enumerate(needs) if before <= done}
     assert len(done) == len(documents)
 

@@ -119,7 +119,7 @@ def status(code: int, reason: str, message: str = "said so", **details: Any) -> 
 
 
 def test_connections_are_kept(client: Client, double: ApiDouble) -> None:
-    for _ in range(5):
+    for _unused in range(5):
         assert client.get("/api") == {"ok": True}
     assert double.connections == 1
 
@@ -260,7 +260,7 @@ def test_lists_are_read_to_the_end(client: Client, double: ApiDouble) -> None:
     double.script = script
     resource = next(parse_classic({"groupVersion": "v1", "resources": [{"name": "pods", "kind": "Pod", "namespaced": True}]}))
     assert client.list(resource, "a", labelSelector="x=y")["items"] == [{"n": 1}, {"n": 2}, {"n": 3}]
-    assert all("labelSelector=x%3Dy" in path for _, path, _, _ in double.seen)
+    assert all("labelSelector=x%3Dy" in path for _unused, path, _unused, _unused in double.seen)
 
 
 def test_the_path_of_the_servers_url_is_kept(double: ApiDouble) -> None:

@@ -71,7 +71,7 @@ class EchoDouble:
             while b"\r\n\r\n" not in head:
                 head += sock.recv(4096)
             lines = head.decode().split("\r\n")
-            fields = {key.lower(): value.strip() for key, _, value in (line.partition(":") for line in lines[1:]) if key}
+            fields = {key.lower(): value.strip() for key, _unused, value in (line.partition(":") for line in lines[1:]) if key}
             assert fields["sec-websocket-protocol"] == "v4.channel.k8s.io"
             if "/pods/echo/" not in lines[0] and "/pods/refused/" not in lines[0]:
                 body = b'{"kind":"Status","message":"pods \\"gone\\" not found","reason":"NotFound","code":404}'
@@ -186,7 +186,7 @@ def test_no_such_pod(client: Client) -> None:
 
 def test_listen_gives_an_address(client: Client) -> None:
     with listen(client, "default", "echo", 6379) as address:
-        for _ in range(2):
+        for _unused in range(2):
             with socket.create_connection(address, timeout=20) as sock:
                 sock.sendall(b"hello")
                 assert read(sock, 5) == b"hello"
@@ -199,7 +199,7 @@ def test_frames_may_come_in_any_pieces(cut: int) -> None:
     payloads = [b"", b"a", b"b" * 125, b"c" * 126, b"d" * 70_000]
     stream = b"".join(server_frame(BINARY, payload) for payload in payloads)
     frames = Frames()
-    seen = [payload for start in range(0, len(stream), cut) for _, _, payload in frames.feed(stream[start : start + cut])]
+    seen = [payload for start in range(0, len(stream), cut) for _unused, _unused, payload in frames.feed(stream[start : start + cut])]
     assert seen == payloads
 
 

@@ -102,7 +102,7 @@ def follow() -> Iterator[Callable[..., tuple[WatchDouble, Streams]]]:
 
 def seen(streams: Streams, count: int) -> list[tuple[str, list[str]]]:
     found = []
-    for _ in range(count):
+    for _unused in range(count):
         change = streams.next(10)
         assert change is not None, found
         found.append((change.event, [item["metadata"]["name"] for item in change.items]))
@@ -126,7 +126,7 @@ def test_objects_carry_their_kind(follow: Callable[..., Any]) -> None:
     _server, streams = follow([(7, [pod("a", 5)])], [event(ADDED, pod("b", 8))])
     with streams:
         streams.follow(Source(PODS))
-        for _ in range(2):
+        for _unused in range(2):
             change = streams.next(10)
             assert [(item["apiVersion"], item["kind"]) for item in change.items] == [("v1", "Pod")]
 

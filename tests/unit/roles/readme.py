@@ -61,8 +61,8 @@ def _text(description: str | list[str]) -> str:
 def rewritten(role: str) -> str:
     """The whole README as it ought to be."""
     text = (ROLES / role / "README.md").read_text(encoding="utf-8")
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
+    before, _unused, rest = text.partition(BEGIN)
+    _unused, _unused, after = rest.partition(END)
     return before + table(role) + after
 
 

@@ -45,7 +45,7 @@ class Cluster:
         return _roles.role_variables(self.templar, self.vars, role)
 
     def value(self, role: str, name: str) -> t.Any:
-        ((_, value, problem),) = _roles.values(self.templar, self.variables(role), [name])
+        ((_unused, value, problem),) = _roles.values(self.templar, self.variables(role), [name])
         assert not problem, f"{role}: {name}: {problem}"
         return value
 
@@ -55,7 +55,7 @@ class Cluster:
         if role in ("app", "agents"):
             source = "workload"
             variables = _roles.role_variables(self.templar, variables | {"workload_services": variables[f"__{role}_services"]}, "workload")
-        ((_, names, problem),) = _roles.values(self.templar, variables, [f"__{source}_templates"])
+        ((_unused, names, problem),) = _roles.values(self.templar, variables, [f"__{source}_templates"])
         assert not problem
         found: list[Document] = []
         for name in names:

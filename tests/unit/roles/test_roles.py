@@ -66,7 +66,7 @@ def test_defaults_have_the_specified_types(role: str) -> None:
     assert checked.error_messages == []
     for name, value in defaults.items():
         kinds = {"str": str, "int": int, "bool": bool, "list": list, "dict": dict}
-        assert type(value) is kinds[options(role)[name].get("type", "str")], name
+        assert value.__class__ is kinds[options(role)[name].get("type", "str")], name
 
 
 @pytest.mark.parametrize("role", NAMES)
