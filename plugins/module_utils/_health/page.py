@@ -153,9 +153,15 @@ def _row(check: Entry, total: float) -> Html:
               class_=f"mark {state}", viewBox="0 0 18 18")  # fmt: skip
     start = min(max(check["started"] / total, 0.0), 1.0) * 100
     length = max(1.5, min(check["seconds"] / total * 100, 100 - start))
-    track = el("svg", el("rect", x=0, y=0, width=100, height=8, rx=3, class_="track"),
-             el("rect", x=min(start, 98.5), y=0, width=length, height=8, rx=2, class_="span"), class_="bar", viewBox="0 0 100 8",
-             preserveAspectRatio="none", aria_hidden="true")  # fmt: skip
+    track = el(
+        "svg",
+        el("rect", x=0, y=0, width=100, height=8, rx=3, class_="track"),
+        el("rect", x=min(start, 98.5), y=0, width=length, height=8, rx=2, class_="span"),
+        class_="bar",
+        viewBox="0 0 100 8",
+        preserveAspectRatio="none",
+        aria_hidden="true",
+    )
     summary = el(
         "summary",
         mark,

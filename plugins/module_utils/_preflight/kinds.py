@@ -13,11 +13,11 @@ from __future__ import annotations
 import ipaddress
 import re
 import typing as t
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from ansible_collections.progressive.platform.plugins.module_utils._preflight.quantities import quantity
 
-Kind: t.TypeAlias = "Callable[[t.Any], str | None]"
+Kind: t.TypeAlias = "t.Callable[[t.Any], str | None]"
 
 _LABEL = r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?"
 _NAME = r"[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"

@@ -13,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 import typing as t
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from ansible_collections.progressive.platform.plugins.module_utils._redis import slots
 from ansible_collections.progressive.platform.plugins.module_utils._redis.model import (
@@ -37,7 +37,7 @@ FOREVER = float("inf")
 NEXT = "not handled by this version, nothing was changed"
 
 
-Stage: t.TypeAlias = "Callable[[Picture], Decision | None]"
+Stage: t.TypeAlias = "t.Callable[[Picture], Decision | None]"
 
 
 def decide(picture: Picture) -> Decision:
