@@ -99,13 +99,16 @@ def messages(result: Json) -> dict[str, str]:
     return {check["name"]: check["message"] for check in result["checks"] if not check["ok"]}
 
 
-def until(ask: Callable[[], str], piece: str, seconds: float = 90.0) -> str:
-    """What is asked, once it holds the piece: images take a moment to be refused, containers to crash twice."""
+def until(ask: Callable[[], str], pieces: list[str], seconds: float = 90.0) -> str:
+    """What is asked, once it holds all the pieces: images take a moment to be refused, containers to crash twice."""
     deadline = time.monotonic() + seconds
-    while piece not in (said := ask()):
-        assert time.monotonic() < deadline, f"{piece!r} never showed; last: {said}"
+    while True:
+        said = ask()
+        missing = [piece for piece in pieces if piece not in said]
+        if not missing:
+            return said
+        assert time.monotonic() < deadline, f"{missing} never showed; last: {said}"
         time.sleep(1)
-    return said
 
 
 def test_what_works_is_green_and_reported(apply_module: Module, health_module: Module, namespace: str, image: str, tmp_path: Path) -> None:
@@ -139,7 +142,7 @@ def broken(image: str, what: str) -> Json:
     ("what", "pieces"),
     [
         ("image", ["ImagePull", "localhost/no-such-image:1"]),
-        ("crash", ["CrashLoopBackOff", "its last words:", "/no/such/file"]),
+        ("crash", ["container web", "its last words:", "/no/such/file"]),
         ("place", ["Unschedulable"]),
         ("secret", ["CreateContainerConfigError", "no-such-secret"]),
     ],
@@ -147,8 +150,7 @@ def broken(image: str, what: str) -> Json:
 def test_the_cause_is_named(apply_module: Module, health_module: Module, namespace: str, image: str, what: str, pieces: list[str]) -> None:
     apply_module(set="web", namespace=namespace, definition=broken(image, what))
     check = {"name": "web pods", "kind": "workloads", "namespace": namespace, "workloads": ["Deployment/web"]}
-    said = until(lambda: health_module(checks=[check]).get("msg", ""), pieces[0])
-    assert all(piece in said for piece in pieces), said
+    said = until(lambda: health_module(checks=[check]).get("msg", ""), pieces)
     assert "1 check of 1 red" in said
 
 
@@ -196,9 +198,11 @@ def test_waiting_turns_red_to_green(apply_module: Module, health_module: Module,
 def test_two_budgets_and_one_that_blocks(apply_module: Module, health_module: Module, namespace: str, image: str) -> None:
     things = serving(image)
     second = {**things[2], "metadata": {"name": "second"}, "spec": {**things[2]["spec"], "maxUnavailable": 0}}
+    apply_module(set="web", namespace=namespace, wait=True, wait_timeout=120, definition=things)
+    # Its controller looks at a budget when that is made; of a pod's changes it tells only one of several budgets.
     apply_module(set="web", namespace=namespace, wait=True, wait_timeout=120, definition=[*things, second])
     said = until(
-        lambda: health_module(checks=[{"name": "budgets", "kind": "budgets", "namespace": namespace}])["msg"], "drain would hang", 30
+        lambda: health_module(checks=[{"name": "budgets", "kind": "budgets", "namespace": namespace}])["msg"], ["drain would hang"], 30
     )
     assert "2 budgets (second, web): it cannot be evicted at all" in said
 

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 import typing as t
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -26,7 +25,8 @@ from ansible_collections.progressive.platform.plugins.module_utils._health.clust
 from ansible_collections.progressive.platform.plugins.module_utils._health.model import Finding, Options, age, plural, verdict
 from ansible_collections.progressive.platform.plugins.module_utils._health.scene import Scene
 from ansible_collections.progressive.platform.plugins.module_utils._kube import diagnose
-from ansible_collections.progressive.platform.plugins.module_utils._kube.client import ApiError, quote
+from ansible_collections.progressive.platform.plugins.module_utils._kube.client import quote
+from ansible_collections.progressive.platform.plugins.module_utils._kube.logs import last_log
 from ansible_collections.progressive.platform.plugins.module_utils._kube.readiness import State, readiness
 
 LOG_LINES = 20  # of a crashed container's last run, of which the most telling one is shown
@@ -91,11 +91,7 @@ def surroundings(cluster: Cluster, namespace: str, until: float) -> Surroundings
 
     def last_words(pod: Object, container: str) -> str:
         path = quote("api", "v1", "namespaces", namespace, "pods", name_of(pod), "log")
-        with contextlib.suppress(ApiError):
-            left = min(5.0, max(0.1, until - cluster.clock.now()))
-            log = cluster.client.text(path, timeout=left, container=container, previous=True, tailLines=LOG_LINES)
-            return telling(log)
-        return ""
+        return telling(last_log(cluster.client, path, container, LOG_LINES, min(5.0, max(0.1, until - cluster.clock.now()))))
 
     return Surroundings({name_of(node): is_true(node, "Ready") for node in cluster.objects("Node")}, warnings, cluster.now(), last_words)
 

@@ -15,6 +15,7 @@ import errno
 import http.client
 import json
 import random
+import select
 import socket
 import ssl
 import threading
@@ -206,8 +207,7 @@ class Client:
         if request.payload is not None:
             headers["content-type"] = request.content_type
         while True:
-            with self._lock:
-                connection = self._idle.pop() if self._idle else None
+            connection = self._kept()
             kept = connection is not None
             connection = connection or self.dial()
             try:
@@ -230,6 +230,15 @@ class Client:
                 with self._lock:
                     self._idle.append(connection)
             return response.status, response.headers, raw
+
+    def _kept(self) -> http.client.HTTPConnection | None:
+        """An idle connection that the server has not closed meanwhile: one that can be read has ended, for nothing was asked on it."""
+        while True:
+            with self._lock:
+                connection = self._idle.pop() if self._idle else None
+            if connection is None or (connection.sock is not None and not select.select([connection.sock], [], [], 0)[0]):
+                return connection
+            connection.close()
 
     def headers(self, accept: str = "application/json") -> dict[str, str]:
         return {"accept": accept, "user-agent": USER_AGENT, **self.access.headers()}

@@ -16,6 +16,7 @@ from ansible_collections.progressive.platform.plugins.module_utils._kube.argumen
 from ansible_collections.progressive.platform.plugins.module_utils._kube.bundle import Key, key_of
 from ansible_collections.progressive.platform.plugins.module_utils._kube.client import ApiError, Client, connect
 from ansible_collections.progressive.platform.plugins.module_utils._kube.discovery import Resource
+from ansible_collections.progressive.platform.plugins.module_utils._kube.logs import last_log
 from ansible_collections.progressive.platform.plugins.module_utils._kube.readiness import (
     READY,
     Readiness,
@@ -312,11 +313,5 @@ class Board:
 def previous_log(client: Client, namespace: str, pod: str, container: str) -> str:
     """The last lines the crashed container wrote, or of the running one when there are none; "" when neither can be had."""
     path = client.resource("v1", "Pod").path(namespace, pod, "log")
-    for previous in (True, False):
-        try:
-            text = client.text(path, timeout=LOG_TIMEOUT, container=container, previous=previous, tailLines=LOG_LINES)
-        except ApiError:
-            continue
-        if text.strip():
-            return ". Its last log lines: " + " | ".join(line.strip() for line in text.strip().splitlines()[-LOG_LINES:])
-    return ""
+    text = last_log(client, path, container, LOG_LINES, LOG_TIMEOUT)
+    return ". Its last log lines: " + " | ".join(line.strip() for line in text.splitlines()[-LOG_LINES:]) if text else ""
