@@ -29,9 +29,10 @@ from ansible_collections.progressive.platform.plugins.module_utils._redis.model 
 )
 from ansible_collections.progressive.platform.plugins.module_utils._redis.nodes import Addresses, Cluster, Pods, Source
 from ansible_collections.progressive.platform.plugins.module_utils._redis.picture import Picture, announced, remembered
-from ansible_collections.progressive.platform.plugins.module_utils._redis.plan import FORMING_AT_MOST, findings, restore
+from ansible_collections.progressive.platform.plugins.module_utils._redis.plan import findings
 from ansible_collections.progressive.platform.plugins.module_utils._redis.resp import ConnectionLost, ReplyError
 from ansible_collections.progressive.platform.plugins.module_utils._redis.simulate import foresee
+from ansible_collections.progressive.platform.plugins.module_utils._redis.stages.settings import FORMING_AT_MOST, restore
 from ansible_collections.progressive.platform.plugins.module_utils._redis.store import Files, Objects, Store
 from ansible_collections.progressive.platform.plugins.module_utils._run import Context, Params, PlatformError, Result
 

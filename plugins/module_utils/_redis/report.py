@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from ansible_collections.progressive.platform.plugins.module_utils._redis import slots
 from ansible_collections.progressive.platform.plugins.module_utils._redis.model import Act, Action, Decision, Node, Observation
 from ansible_collections.progressive.platform.plugins.module_utils._redis.picture import Picture
-from ansible_collections.progressive.platform.plugins.module_utils._redis.plan import settled
+from ansible_collections.progressive.platform.plugins.module_utils._redis.stages.ownership import settled
 
 
 def node_rows(observation: Observation) -> list[dict[str, t.Any]]:

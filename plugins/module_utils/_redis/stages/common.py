@@ -1,0 +1,59 @@
+# Copyright: progressive.platform contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What several stages need (private: may change without notice)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from ansible_collections.progressive.platform.plugins.module_utils._redis.model import Action, Decision, Entry, Node, Wait
+from ansible_collections.progressive.platform.plugins.module_utils._redis.picture import Picture
+
+FOREVER = float("inf")
+"""Limit of a wait that only the task's own timeout ends."""
+NEXT = "not handled by this version, nothing was changed"
+
+
+def redis_cli(node: Node, *command: str) -> str:
+    return f"redis-cli -h {node.target.host} -p {node.target.port} {' '.join(command)}"
+
+
+def ahead(nodes: Iterable[Node]) -> Node:
+    return max(nodes, key=lambda node: (node.offset, -node.target.ordinal))
+
+
+def reachable(entries: Iterable[Entry]) -> bool:
+    return any(entry.connected and not entry.failed and not entry.suspected for entry in entries)
+
+
+def bad(entry: Entry) -> bool:
+    return entry.failed or entry.suspected or not entry.connected
+
+
+def meet(viewer: Node, node: Node, reason: str) -> Action:
+    """R9: an IP, never a name. The bus port is given only where it is not the usual one."""
+    port = node.target.port
+    bus = (str(node.me.bus_port),) if node.me.bus_port not in {0, port + 10000} else ()
+    return Action(viewer.name, ("CLUSTER", "MEET", node.target.host, str(port), *bus), reason)
+
+
+def setslot(node: Node, slot: int, verb: str, argument: str, reason: str) -> Action:
+    command = ("CLUSTER", "SETSLOT", str(slot), verb, argument) if argument else ("CLUSTER", "SETSLOT", str(slot), verb)
+    return Action(node.name, command, reason)
+
+
+def structured(picture: Picture) -> bool:
+    """All nodes are there and the wanted number of masters owns all slots: only then replicas are placed."""
+    return picture.complete and not picture.gap and len(picture.owners) == picture.desired.masters
+
+
+def foreign(picture: Picture, node_id: str) -> Decision:
+    """S21; but a node that was killed a moment ago looks the same until its peers have missed it."""
+    patience = 2 * picture.node_timeout
+    text = (
+        f"Node {picture.who(node_id)} belongs to this cluster, is alive, and is not among the nodes given. Add it to them, or remove it yourself "
+        f"(CLUSTER FORGET {node_id} on every node); {NEXT}."
+    )
+    return Wait("S21", f"foreign {node_id}", f"node {picture.who(node_id)} is not among the nodes given", patience, text)

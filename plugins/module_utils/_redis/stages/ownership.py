@@ -1,0 +1,105 @@
+# Copyright: progressive.platform contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Slots without an owner, and whether all nodes agree on the owners (private: may change without notice)."""
+
+from __future__ import annotations
+
+from ansible_collections.progressive.platform.plugins.module_utils._redis import slots
+from ansible_collections.progressive.platform.plugins.module_utils._redis.model import Act, Action, Decision, Node, Refuse, Wait
+from ansible_collections.progressive.platform.plugins.module_utils._redis.picture import Picture
+from ansible_collections.progressive.platform.plugins.module_utils._redis.stages.common import FOREVER, NEXT
+
+
+def coverage(picture: Picture) -> Decision | None:
+    """S1 and S3: slots that nobody ever owned go to masters that have none. S11: they were owned once. S30: more owners than wanted.
+
+    While two nodes call one slot their own, a failover or a migration has not been heard of everywhere: that is S18, not S30.
+    """
+    if sum(slots.size(node.slots) for node in picture.owners) > slots.size(picture.owned):
+        return settled(picture)
+    if len(picture.owners) > picture.desired.masters:
+        names = ", ".join(f"{node.name} ({node.id}, {slots.size(node.slots)} slots)" for node in picture.owners)
+        return Refuse(
+            "S30", f"{len(picture.owners)} masters own slots and {picture.desired.masters} are wanted: {names}; scaling in is {NEXT}."
+        )
+    if not picture.gap:
+        return None
+    if any(entry.slots & picture.gap for entries in picture.strangers.values() for entry in entries):
+        return None
+    if not picture.forming:
+        holders = ", ".join(f"{node.name} ({node.keys} keys)" for node in picture.live if not node.empty) or "none"
+        return Refuse(
+            "S11",
+            f"Slots {slots.text(picture.gap)} have no owner, and the cluster has been complete or holds data (nodes with keys: {holders}). "
+            f"Look for their keys with CLUSTER COUNTKEYSINSLOT on every node before CLUSTER ADDSLOTSRANGE; {NEXT}.",
+        )
+    wanted = picture.desired.masters - len(picture.owners)
+    if not picture.complete:
+        return None
+    if wanted <= 0:
+        return Refuse(
+            "S11",
+            f"Slots {slots.text(picture.gap)} have no owner and all {picture.desired.masters} masters have slots already: somebody removed them; {NEXT}.",
+        )
+    chosen = [node for node in picture.new_masters if not node.slots]
+    if any(node.master for node in chosen) or len(chosen) < wanted:
+        return Refuse(
+            "S27",
+            f"Slots {slots.text(picture.gap)} need {wanted} more masters, and the nodes left are replicas of masters without slots; {NEXT}.",
+        )
+    actions = []
+    for node, share in zip(chosen, slots.split(picture.gap, len(chosen)), strict=True):
+        actions.append(Action(node.name, _add_slots(node, share), f"becomes the master of slots {slots.text(share)}"))
+    return Act("S1" if not picture.owned else "S3", "slots", f"slots {slots.text(picture.gap)} have never had an owner", tuple(actions))
+
+
+def _add_slots(node: Node, share: int) -> tuple[str, ...]:
+    """ADDSLOTSRANGE exists from 7.0; one command either way, so that a master has all of its slots or none."""
+    if node.release >= (7,):
+        return ("CLUSTER", "ADDSLOTSRANGE", *(str(bound) for pair in slots.ranges(share) for bound in pair))
+    return ("CLUSTER", "ADDSLOTS", *(str(slot) for slot in slots.numbers(share)))
+
+
+def agreement(picture: Picture) -> Decision | None:
+    """S18: all views must show the same owners. While an empty cluster forms, replicas are attached meanwhile (see settled)."""
+    if picture.forming:
+        return None
+    return settled(picture)
+
+
+def settled(picture: Picture) -> Decision | None:
+    """S18 without exception."""
+    truth = {node.id: node.slots for node in picture.owners}
+    differing = []
+    for viewer in picture.live:
+        view = {entry.id: entry.slots for entry in viewer.entries.values() if entry.slots and entry.id not in picture.returning}
+        if view != truth:
+            differing.append(viewer.name)
+    if not differing:
+        return None
+    limit = max(picture.desired.agreement_timeout, 2 * picture.node_timeout + 5)
+    text = (
+        f"After {limit:.0f} s {', '.join(differing)} still see other slot owners than the owners themselves do. Compare CLUSTER NODES there with: "
+        + ", ".join(f"{node.name} {slots.text(node.slots)}" for node in picture.owners)
+    )
+    return Wait("S18", "agreement", f"{', '.join(differing)} have not heard of all slot owners yet", limit, text)
+
+
+def epochs(picture: Picture) -> Decision | None:
+    """S19: the servers settle equal epochs themselves; if they do not, one of them is bumped."""
+    by_epoch: dict[int, list[Node]] = {}
+    for node in picture.owners:
+        by_epoch.setdefault(node.me.epoch, []).append(node)
+    collisions = [nodes for nodes in by_epoch.values() if len(nodes) > 1]
+    if not collisions:
+        return None
+    listed = "; ".join(f"{', '.join(node.name for node in nodes)} at {nodes[0].me.epoch}" for nodes in collisions)
+    if picture.age("epochs") <= 2 * picture.node_timeout:
+        return Wait("S19", "epochs", f"masters share a config epoch ({listed}), the servers are settling it", FOREVER, "")
+    actions = tuple(
+        Action(min(nodes, key=lambda node: node.id).name, ("CLUSTER", "BUMPEPOCH"), "shares its epoch with another master")
+        for nodes in collisions
+    )
+    return Act("S19", "epoch", f"masters still share a config epoch: {listed}", actions)

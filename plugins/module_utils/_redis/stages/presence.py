@@ -1,0 +1,57 @@
+# Copyright: progressive.platform contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Are these the nodes, do they answer, and may they be touched (private: may change without notice)."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from ansible_collections.progressive.platform.plugins.module_utils._redis.model import Decision, Refuse, Wait
+from ansible_collections.progressive.platform.plugins.module_utils._redis.picture import Picture
+from ansible_collections.progressive.platform.plugins.module_utils._redis.stages.common import FOREVER, NEXT
+
+
+def unusable(picture: Picture) -> Decision | None:
+    """S35 a refused password, a server that is no cluster node, S6 an ID seen twice."""
+    refused = [node for node in picture.observation.nodes if node.kind == "auth"]
+    if refused:
+        listed = "; ".join(f"{node.name}: {node.problem}" for node in refused)
+        return Refuse("S35", f"The password is refused ({listed}). Give the one these nodes have in password or password_secret; {NEXT}.")
+    foreign = [node for node in picture.observation.nodes if node.kind == "foreign"]
+    if foreign:
+        return Refuse("S23", "Not a Redis Cluster node: " + "; ".join(f"{node.name}: {node.problem}" for node in foreign))
+    doubles = [node_id for node_id, count in Counter(node.id for node in picture.live).items() if count > 1]
+    if doubles:
+        places = "; ".join(f"{node_id} at {', '.join(node.name for node in picture.live if node.id == node_id)}" for node_id in doubles)
+        return Refuse(
+            "S6",
+            f"One node ID answers at two addresses ({places}): a volume was cloned, or two addresses lead to one server. Keep one and empty the other.",
+        )
+    return None
+
+
+def loading(picture: Picture) -> Decision | None:
+    """S16: a node that loads its data is present, not failed."""
+    nodes = [node for node in picture.observation.nodes if node.kind == "loading"]
+    if not nodes:
+        return None
+    listed = ", ".join(f"{node.name} (about {node.loading_eta} s left)" for node in nodes)
+    limit = picture.desired.load_timeout
+    text = f"Still loading after {limit:.0f} s: {listed}. Look at the server's log, or allow more with load_timeout."
+    return Wait("S16", "loading", f"loading its data set: {listed}", limit, text, own_time=True)
+
+
+def absent(picture: Picture) -> Decision | None:
+    """Fewer nodes than wanted, or some that do not answer: their return is waited for, a pod may be on its way."""
+    silent = [node for node in picture.observation.nodes if node.kind == "absent"]
+    missing = picture.desired.count - len(picture.observation.nodes)
+    if not silent and missing <= 0:
+        return None
+    wanted = f"{picture.desired.masters} masters with {picture.desired.replicas} replicas each need {picture.desired.count} nodes"
+    parts = [f"{node.name}: {node.problem}" for node in silent]
+    if missing > 0:
+        parts.append(f"{wanted}, {len(picture.observation.nodes)} are there")
+    state = "S1" if not picture.owned else "S17"
+    return Wait(state, "absent", "; ".join(parts), FOREVER, "")
