@@ -65,6 +65,13 @@ options:
       - Without it such a conflict is an error that names field and owner.
     type: bool
     default: false
+  scale_in:
+    description:
+      - Whether a StatefulSet may get fewer replicas than it has. With V(false) the larger number is sent, in check mode too, and
+        the rest of the object as it is in the bundle.
+      - For stateful pods whose data has to be moved elsewhere first. Send the bundle once more with V(true) when that is done.
+    type: bool
+    default: true
   dest:
     description: File, or directory in which C(<set>.yaml) is written, for O(state=rendered). With a Secret in it the file's mode is 0600.
     type: path

@@ -154,6 +154,28 @@ def test_pods_roll_with_their_configuration(apply_module: Apply, client: Client,
     assert actions(result)["Deployment/web"] == ("configured" if rolls else "unchanged")
 
 
+def test_a_stateful_set_shrinks_only_when_allowed(apply_module: Apply, client: Client, namespace: str) -> None:
+    """With scale_in false the larger number is sent: in check mode, in the diff and for real; the rest of the object changes all the same."""
+
+    def bundle(replicas: int, **labels: str) -> Json:
+        pod = {"metadata": {"labels": {"app": "s"}}, "spec": {"containers": [{"name": "c", "image": "none.invalid/none"}]}}
+        spec = {"replicas": replicas, "serviceName": "s", "selector": {"matchLabels": {"app": "s"}}, "template": pod}
+        return {"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": "s", "labels": labels}, "spec": spec}
+
+    def replicas() -> int:
+        return int(client.get(client.resource("apps/v1", "StatefulSet").path(namespace, "s"))["spec"]["replicas"])
+
+    given: Json = {"set": "stateful", "namespace": namespace}
+    assert apply_module(**given, definition=bundle(2), scale_in=False)["changed"] and replicas() == 2
+    assert apply_module(**given, definition=bundle(1), scale_in=False, check=True)["changed"] is False
+    held = apply_module(**given, definition=bundle(1, tier="new"), scale_in=False, diff=True)
+    assert held["changed"] and replicas() == 2 and "replicas: 1" not in held["diff"][0]["after"]
+    assert apply_module(**given, definition=bundle(1, tier="new"), scale_in=False)["changed"] is False
+    assert apply_module(**given, definition=bundle(3, tier="new"), scale_in=False)["changed"] and replicas() == 3
+    assert "replicas: 1" in apply_module(**given, definition=bundle(1, tier="new"), check=True, diff=True)["diff"][0]["after"]
+    assert apply_module(**given, definition=bundle(1, tier="new"))["changed"] and replicas() == 1
+
+
 def test_prune_deletes_only_what_the_set_applied(apply_module: Apply, client: Client, namespace: str) -> None:
     mine = {"set": "mine", "namespace": namespace}
     claim = document(

@@ -43,6 +43,7 @@ ARGUMENTS: dict[str, t.Any] = {
     "state": {"type": "str", "choices": ["present", "absent", "rendered"], "default": "present"},
     "prune": {"type": "bool", "default": True},
     "force": {"type": "bool", "default": False},
+    "scale_in": {"type": "bool", "default": True},
     "dest": {"type": "path"},
     "sealed": {"type": "str", "no_log": True},
     **WAIT,
@@ -126,7 +127,7 @@ def run(params: Params, context: Context) -> Result:
         return _render(documents, params, context)
     with connect(params, context.clock) as client:
         group = ApplySet(params["set"], params["namespace"] or client.access.namespace)
-        engine = Engine(client, group, context, force=params["force"], diff=context.diff)
+        engine = Engine(client, group, context, force=params["force"], scale_in=params["scale_in"], diff=context.diff)
         if params["state"] == "absent":
             return engine.absent(documents, params["wait_timeout"])
         result = engine.present(documents, prune=params["prune"])
@@ -205,11 +206,14 @@ def bundle_scopes(documents: Iterable[Document]) -> dict[tuple[str, str], bool]:
 class Engine:
     """One run of one set against one API server."""
 
-    def __init__(self, client: Client, group: ApplySet, context: Context, *, force: bool = False, diff: bool = False) -> None:
+    def __init__(
+        self, client: Client, group: ApplySet, context: Context, *, force: bool = False, scale_in: bool = True, diff: bool = False
+    ) -> None:
         self.client = client
         self.group = group
         self.context = context
         self.force = force
+        self.scale_in = scale_in
         self.diff = diff
         self.dry_run = "All" if context.check else None
         self.changes: list[Change] = []
@@ -340,9 +344,12 @@ class Engine:
                 return self._note(Change(key, document["apiVersion"], "created", None, document))
             raise
         path = resource.path(key.namespace, key.name)
-        if before is None and (self.diff or self.context.check):
+        guarded = key.kind == "StatefulSet" and not self.scale_in
+        if before is None and (self.diff or self.context.check or guarded):
             before = self.client.find(path)
             before = named(before, resource) if before else None
+        if guarded and before is not None:
+            document = not_smaller(document, before)
         if rollout.wanted(document):
             document = rollout.fill(document, lambda kind, name: self._live(kind, key.namespace, name))
         try:
@@ -623,6 +630,12 @@ def _holds(recorded: Contents, wanted: Contents) -> bool:
 
 def _adds(change: Change, key: Key) -> bool:
     return change.after is not None and bundle.defines(change.after) == (key.group, key.kind)
+
+
+def not_smaller(document: Document, there: Json) -> Document:
+    """The document with as many replicas as the object has, where it asks for fewer: what the pods hold must be taken off them first."""
+    spec, now = document.get("spec") or {}, (there.get("spec") or {}).get("replicas") or 0
+    return document if spec.get("replicas", now) >= now else {**document, "spec": {**spec, "replicas": now}}
 
 
 def version(item: Json) -> str:

@@ -164,7 +164,7 @@ def _storage(seen: Seen, needs: Mapping[str, t.Any]) -> Iterator[Finding]:
 
 
 def _existing(seen: Seen, needs: Mapping[str, t.Any]) -> Iterator[Finding]:
-    """A StatefulSet's volume claims cannot be changed, and a set of stateful pods is not made smaller by leaving some out."""
+    """A StatefulSet's volume claims cannot be changed."""
     for claim in needs.get("claims") or []:
         there = seen.workloads.get(claim["workload"])
         if not there:
@@ -185,14 +185,6 @@ def _existing(seen: Seen, needs: Mapping[str, t.Any]) -> Iterator[Finding]:
                     f"{class_there}, the class of the volumes there are",
                     "Move the data first.",
                 )
-        running = int(there["spec"].get("replicas") or 0)
-        if int(claim["count"]) < running:
-            yield Finding(
-                "redis_cluster_masters" if claim["workload"] == "redis-cluster" else claim["variable"],
-                f"{claim['count']} pods wanted, {running} running",
-                f"at least {running}",
-                "The pods left out would take their data with them; making it smaller is not done by this release.",
-            )
 
 
 def _nodes(seen: Seen, needs: Mapping[str, t.Any]) -> Iterator[Finding]:

@@ -119,6 +119,14 @@ def test_only_what_we_changed_counts(after: dict[str, Any], differs: bool) -> No
     assert (apply.significant(after, document, "progressive.platform.s") != before) is differs
 
 
+@pytest.mark.parametrize(("wanted", "there", "sent"), [(6, 10, 10), (10, 6, 10), (6, 6, 6), (6, None, 6), (None, 4, None), (0, 3, 3)])
+def test_a_stateful_set_is_not_made_smaller(wanted: int | None, there: int | None, sent: int | None) -> None:
+    document = {"kind": "StatefulSet", "spec": {"serviceName": "s"} | ({} if wanted is None else {"replicas": wanted})}
+    found = apply.not_smaller(document, {"spec": {"replicas": there}})
+    assert found["spec"].get("replicas") == sent and found["spec"]["serviceName"] == "s"
+    assert document["spec"].get("replicas") == wanted, "the bundle itself stays as it is"
+
+
 @pytest.mark.parametrize(
     ("header", "text"),
     [
