@@ -64,9 +64,10 @@ unit: $(VENV)/ready redis-server ## the fast tests: no cluster, servers on loopb
 
 test: lint sanity redis-server up ## everything CI runs: lint, sanity, the platform itself, molecule, unit, redis and cluster tests
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/molecule test --all
-	$(BIN)/pytest tests
+	$(BIN)/pytest -n 3 --dist loadgroup -m "not slow" tests
 
-test-all: test ## and what is slow by nature: the cluster from nothing, the package, the benchmarks
+test-all: test ## and what is slow by nature: long chaos, every step of a kill, the cluster from nothing, the package, the benchmarks
+	$(BIN)/pytest -m slow tests
 	$(MAKE) down
 	$(MAKE) package bench
 

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
 import signal
@@ -290,9 +291,13 @@ def arguments(spec: dict[str, t.Any], given: dict[str, t.Any]) -> dict[str, t.An
 
 
 def free_port(host: str) -> int:
-    """A port whose bus port (10000 higher) is free too; both stay under the range that the kernel gives to clients."""
+    """A port whose bus port (10000 higher) is free too; both stay under the range that the kernel gives to clients.
+
+    Test processes side by side choose from different ranges: between this look and the server's start another could choose the same.
+    """
+    first_port = 12000 + 2500 * (int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) % 4)
     for _attempt in range(200):
-        port = random.randrange(12000, 22000)
+        port = random.randrange(first_port, first_port + 2500)
         try:
             with socket.socket() as first, socket.socket() as second:
                 first.bind((host, port))
