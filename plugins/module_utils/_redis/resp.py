@@ -17,6 +17,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from ansible_collections.progressive.platform.plugins.module_utils._run import Clock
 
 Command = tuple[str, ...]
+LOSSLESS = "surrogateescape"
+"""How bytes that are no UTF-8 (key names, dumps) become part of a str and come out of it again."""
+RawCommand: t.TypeAlias = "tuple[str | bytes, ...]"
+CHUNK = 256 * 1024
+"""Bytes read at once."""
 
 
 class ReplyError(str):
@@ -30,6 +35,8 @@ class ReplyError(str):
 
 
 Reply: t.TypeAlias = "str | int | ReplyError | list[Reply] | None"
+RawReply: t.TypeAlias = "bytes | str | int | ReplyError | list[RawReply] | None"
+"""With bulk strings as the bytes they are: keys and values need not be text."""
 
 
 class ConnectionLost(Exception):
@@ -42,10 +49,11 @@ class Connection:
     def __init__(self, sock: socket.socket, clock: Clock) -> None:
         self._socket = sock
         self._clock = clock
-        self._buffer = b""
+        self._buffer = bytearray()
+        self._read = 0  # bytes of the buffer that have been taken
         self.closed = False
 
-    def send(self, commands: Sequence[Command], deadline: float) -> None:
+    def send(self, commands: Sequence[RawCommand], deadline: float) -> None:
         """Write all commands; ``deadline`` is a time of the clock, in seconds."""
         data = b"".join(_encode(command) for command in commands)
         try:
@@ -55,18 +63,38 @@ class Connection:
             raise self._lost(error) from error
 
     def receive(self, count: int, deadline: float) -> list[Reply]:
-        return [self._reply(deadline) for _unused in range(count)]
+        return t.cast("list[Reply]", [self._reply(deadline, _text) for _unused in range(count)])
+
+    def receive_raw(self, count: int, deadline: float) -> list[RawReply]:
+        return [self._reply(deadline, bytes) for _unused in range(count)]
 
     def call(self, commands: Sequence[Command], deadline: float) -> list[Reply]:
         self.send(commands, deadline)
         return self.receive(len(commands), deadline)
+
+    def call_raw(self, commands: Sequence[RawCommand], deadline: float) -> list[RawReply]:
+        self.send(commands, deadline)
+        return self.receive_raw(len(commands), deadline)
+
+    def line(self, deadline: float) -> bytes:
+        """A line as it came: for what is outside the protocol of replies (a replication stream)."""
+        return self._line(deadline)
+
+    def some(self, deadline: float) -> bytes:
+        """Whatever has come, at least one byte."""
+        if self._read == len(self._buffer):
+            self._fill(deadline)
+        data = bytes(memoryview(self._buffer)[self._read :])
+        self._buffer.clear()
+        self._read = 0
+        return data
 
     def close(self) -> None:
         if not self.closed:
             self.closed = True
             self._socket.close()
 
-    def _reply(self, deadline: float) -> Reply:
+    def _reply(self, deadline: float, bulk: t.Callable[[bytes], str | bytes]) -> RawReply:
         line = self._line(deadline)
         kind, rest = line[:1], line[1:]
         if kind == b"+":
@@ -77,32 +105,36 @@ class Connection:
             return int(rest)
         if kind == b"$":
             size = int(rest)
-            return None if size < 0 else self._exactly(size + 2, deadline)[:-2].decode(errors="replace")
+            return None if size < 0 else bulk(self._exactly(size + 2, deadline)[:-2])
         if kind == b"*":
             size = int(rest)
-            return None if size < 0 else [self._reply(deadline) for _unused in range(size)]
+            return None if size < 0 else [self._reply(deadline, bulk) for _unused in range(size)]
         raise self._lost(f"not a Redis server (it answered {line[:40]!r})")
 
     def _line(self, deadline: float) -> bytes:
-        while (end := self._buffer.find(b"\r\n")) < 0:
+        while (end := self._buffer.find(b"\r\n", self._read)) < 0:
             self._fill(deadline)
-        line, self._buffer = self._buffer[:end], self._buffer[end + 2 :]
+        line = bytes(self._buffer[self._read : end])
+        self._read = end + 2
         return line
 
     def _exactly(self, size: int, deadline: float) -> bytes:
-        while len(self._buffer) < size:
+        while len(self._buffer) - self._read < size:
             self._fill(deadline)
-        data, self._buffer = self._buffer[:size], self._buffer[size:]
+        data = bytes(self._buffer[self._read : self._read + size])
+        self._read += size
         return data
 
     def _fill(self, deadline: float) -> None:
         try:
             self._socket.settimeout(self._remaining(deadline))
-            data = self._socket.recv(65536)
+            data = self._socket.recv(CHUNK)
         except OSError as error:
             raise self._lost(error) from error
         if not data:
             raise self._lost("it closed the connection")
+        del self._buffer[: self._read]
+        self._read = 0
         self._buffer += data
 
     def _remaining(self, deadline: float) -> float:
@@ -144,6 +176,10 @@ def authenticate(connection: Connection, password: str, deadline: float) -> str:
     return str(reply) if isinstance(reply, ReplyError) else ""
 
 
-def _encode(command: Iterable[str]) -> bytes:
-    parts = [part.encode() for part in command]
+def _text(data: bytes) -> str:
+    return data.decode(errors=LOSSLESS)
+
+
+def _encode(command: Iterable[str | bytes]) -> bytes:
+    parts = [part if isinstance(part, bytes) else part.encode(errors=LOSSLESS) for part in command]
     return b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%s\r\n" % (len(part), part) for part in parts)
