@@ -7,8 +7,9 @@
     parse ── order ── list what is there ── apply, what needs nothing first ── prune ── wait
                       (one request a kind)  (dry run in check mode)
 
-The server is asked once for what each kind of the set looks like now. Its answers to the patches then tell what changed: a
-resourceVersion that moved, or in check mode an object that would look different. No hash is kept anywhere, so drift shows.
+The server is asked once for what each kind of the set looks like now. What is as the document says, and owned field for field, needs no
+request. The answers to the other patches tell what changed: a resourceVersion that moved, or in check mode an object that would look
+different. No hash is kept anywhere, so drift shows.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from ansible_collections.progressive.platform.plugins.module_utils._kube.bundle 
 from ansible_collections.progressive.platform.plugins.module_utils._kube.client import APPLY, ApiError, Client, connect
 from ansible_collections.progressive.platform.plugins.module_utils._kube.discovery import Resource, UnknownKind
 from ansible_collections.progressive.platform.plugins.module_utils._kube.readiness import State, readiness
+from ansible_collections.progressive.platform.plugins.module_utils._kube.unchanged import would_change
 from ansible_collections.progressive.platform.plugins.module_utils._kube.wait import served, wait
 from ansible_collections.progressive.platform.plugins.module_utils._kube.watch import DELETED, LISTED, Source, Streams, named
 from ansible_collections.progressive.platform.plugins.module_utils._run import Context, Params, PlatformError, Result
@@ -353,7 +355,10 @@ class Engine:
         if rollout.wanted(document):
             document = rollout.fill(document, lambda kind, name: self._live(kind, key.namespace, name))
         try:
-            status, after, warnings = self._patch(path, document)
+            if before is not None and not would_change(document, before, self.group.manager):
+                status, after, warnings = 200, before, list[str]()
+            else:
+                status, after, warnings = self._patch(path, document)
         except ApiError as error:
             predicted = self._predicted(error, document, key, before)
             if predicted is None:
