@@ -14,13 +14,22 @@ import typing as t
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from ansible_collections.progressive.platform.plugins.module_utils._redis.engines import Release
+
+EVICT = "EVICT"
+"""First word of the action that has a pod replaced: for the API server, not for Redis; the second word is the pod's UID."""
 FORMATION_TIMEOUT = 500
 """cluster-node-timeout in milliseconds while an empty cluster forms: the server waits that long (500 at least, 5000 at most) before it says ok."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """Where a node ought to be. ``host`` is an IP that the other nodes reach it by (R9); node and zone are failure domains, empty when unknown."""
+    """Where a node ought to be. ``host`` is an IP that the other nodes reach it by (R9); node and zone are failure domains, empty when unknown.
+
+    ``problem`` says why it cannot be connected to; ``crashed`` holds the last words of a server that ends again and again (S33). ``server_name`` is what its
+    certificate must be for, where it is not the IP. ``update`` is empty for a pod that is as its controller wants it, "outdated" for one of an older
+    template, and "unseen" while the controller has not looked at its newest template yet; ``ready`` is what the pod's readiness probe says.
+    """
 
     name: str
     host: str
@@ -31,6 +40,14 @@ class Target:
     zone: str = ""
     volumes: tuple[str, ...] = ()
     problem: str = ""
+    crashed: str = ""
+    server_name: str = ""
+    update: str = ""
+    ready: bool = True
+
+    @property
+    def outdated(self) -> bool:
+        return self.update == "outdated"
 
 
 @dataclass(frozen=True)
@@ -62,18 +79,42 @@ class Entry:
 
 
 @dataclass(frozen=True)
+class Persistence:
+    """What INFO says of a node's files. ``saved_at`` is a Unix time, ``changes`` are those not in that snapshot; ``refusal`` is its MISCONF, if any."""
+
+    aof: bool = False
+    aof_ok: bool = True
+    rdb_ok: bool = True
+    saved_at: int = 0
+    changes: int = 0
+    refusal: str = ""
+
+    @property
+    def problem(self) -> str:
+        """S33: why this node cannot keep its data on disk; empty when it can."""
+        failing = [] if self.rdb_ok else ["its last snapshot failed (rdb_last_bgsave_status:err)"]
+        failing += [] if self.aof_ok else ["its last write to the append-only file failed (aof_last_write_status:err)"]
+        return "; ".join([*failing, self.refusal] if self.refusal else failing)
+
+
+@dataclass(frozen=True)
 class Node:
     """One target and everything it said of itself and of the others.
 
-    ``problem`` is empty when it answered; otherwise ``kind`` is absent (does not answer), auth (refuses the password), loading, or foreign (not a
-    cluster node at all), and only what could be learned is filled in. ``keys`` and ``functions`` count all databases, ``open_keys`` the keys in each of
-    its open slots. Sizes are bytes, times as named.
+    ``problem`` is empty when it answered; otherwise ``kind`` is absent (does not answer), auth (refuses the login or a command), tls (its certificate, or
+    the other end of it, is not as wanted), loading, or foreign (not a cluster node at all), and only what could be learned is filled in; ``hint`` says
+    what to do about it. ``former_login``
+    and ``former_masterauth`` say that it takes, or logs in to its master with, the former password only (S35). ``keys`` and ``functions`` count all
+    databases, ``open_keys`` the keys in each of its open slots, ``stray_keys`` those in slots that nobody owns or that a newcomer may not own (only slots
+    with keys; None: not asked). Sizes are bytes, times as named.
     """
 
     target: Target
     problem: str = ""
+    hint: str = ""
     kind: str = ""
     id: str = ""
+    engine: str = "redis"
     version: str = ""
     keys: int = 0
     functions: int = 0
@@ -84,10 +125,18 @@ class Node:
     offset: int = 0
     used_memory: int = 0
     maxmemory: int = 0
+    dataset: int = 0
+    min_replicas: int = 0
     loading_eta: int = 0
     node_timeout_ms: int = 0
     sync_delay_s: int = -1
     auth_agrees: bool | None = None
+    former_login: bool = False
+    former_masterauth: bool = False
+    uptime_s: int = 0
+    persistence: Persistence = Persistence()
+    stray_keys: Mapping[int, int] | None = None
+    config: Mapping[str, str] = field(default_factory=dict)
     open_keys: Mapping[int, int] = field(default_factory=dict)
     entries: Mapping[str, Entry] = field(default_factory=dict)
 
@@ -118,6 +167,10 @@ class Node:
     @property
     def release(self) -> tuple[int, ...]:
         return tuple(int(part) for part in self.version.split(".") if part.isdigit())
+
+    @property
+    def release_of_engine(self) -> Release:
+        return Release(self.engine, self.release)
 
     def knows(self, other: str) -> bool:
         return other in self.entries
@@ -160,15 +213,34 @@ class Observation:
 
 @dataclass(frozen=True)
 class Desired:
-    """What the cluster ought to be. ``allow_data_loss`` names IDs or fingerprints; times are seconds, ``node_timeout_ms`` milliseconds (0: not given)."""
+    """What the cluster ought to be, and what may be done for it.
+
+    ``allow_data_loss`` names IDs or fingerprints, ``lost_slots`` are the slot ranges it names; ``adopt``, ``discard`` and ``forget`` hold IDs, ``recreate``
+    names of nodes; ``config`` are settings of running servers, ``roll`` replaces pods of an older template, ``release`` is what the newest one runs, as
+    far as is known. ``surplus`` is what becomes of targets whose ordinal is ``count`` or more: release, or keep as further replicas; ``on_conflict`` is
+    whose value stays when a key is on both ends of an open slot. Times are seconds, ``node_timeout_ms`` milliseconds (0: not given).
+    """
 
     masters: int = 3
     replicas: int = 1
+    surplus: str = "release"
+    on_conflict: str = "refuse"
+    latency_limit_ms: int = 50
     rebalance_topology: bool = False
+    failback: bool = False
     allow_data_loss: frozenset[str] = frozenset()
+    lost_slots: int = field(default=0, repr=False)
+    allow_takeover: bool = False
+    adopt: frozenset[str] = frozenset()
+    discard: frozenset[str] = frozenset()
+    forget: frozenset[str] = frozenset()
+    recreate: frozenset[str] = frozenset()
     node_timeout_ms: int = 0
     load_timeout: float = 300.0
     agreement_timeout: float = 30.0
+    config: Mapping[str, str] = field(default_factory=dict)
+    roll: bool = False
+    release: str = ""
 
     @property
     def count(self) -> int:
@@ -186,13 +258,26 @@ class Action:
 
 
 @dataclass(frozen=True)
+class Transfer:
+    """Slots that change hands with their keys, between targets by name. ``cold``: only the keys go, to the owner, from a node that holds them beside it."""
+
+    giver: str
+    taker: str
+    slots: int = field(repr=False)
+    keys: int = 0
+    size: int = 0
+    cold: bool = False
+
+
+@dataclass(frozen=True)
 class Act:
-    """Send these actions, all of one class (R1), then observe again."""
+    """Send these actions, all of one class (R1), or move slots for a while, then observe again."""
 
     state: str
     kind: str
     reason: str
-    actions: tuple[Action, ...]
+    actions: tuple[Action, ...] = ()
+    transfers: tuple[Transfer, ...] = ()
 
 
 @dataclass(frozen=True)

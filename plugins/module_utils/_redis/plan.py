@@ -17,6 +17,7 @@ from ansible_collections.progressive.platform.plugins.module_utils._redis.model 
 from ansible_collections.progressive.platform.plugins.module_utils._redis.picture import Picture
 from ansible_collections.progressive.platform.plugins.module_utils._redis.stages.common import NEXT
 from ansible_collections.progressive.platform.plugins.module_utils._redis.stages.elections import elections
+from ansible_collections.progressive.platform.plugins.module_utils._redis.stages.live import configured
 from ansible_collections.progressive.platform.plugins.module_utils._redis.stages.membership import forget, join
 from ansible_collections.progressive.platform.plugins.module_utils._redis.stages.migration import balance, open_slots
 from ansible_collections.progressive.platform.plugins.module_utils._redis.stages.network import links, moved, suspicions
@@ -33,6 +34,7 @@ from ansible_collections.progressive.platform.plugins.module_utils._redis.stages
     replication,
     topology,
 )
+from ansible_collections.progressive.platform.plugins.module_utils._redis.stages.rolling import rolling, stuck
 from ansible_collections.progressive.platform.plugins.module_utils._redis.stages.settings import restore, restore_early, verdict
 
 Stage: t.TypeAlias = "t.Callable[[Picture], Decision | None]"
@@ -53,12 +55,21 @@ def _decisions(picture: Picture) -> Iterable[Decision]:
         decision = stage(picture)
         if isinstance(decision, Wait) and picture.age(decision.key) > decision.limit:
             decision = Refuse(decision.state, decision.refusal)
-        if isinstance(decision, Act) and decision.kind not in {"restore", "meet"}:
+        if isinstance(decision, Act) and decision.kind not in ANY_VERSION and not _upwards(picture, decision):
             decision = _same_version(picture, decision)
         if decision is not None:
             yield decision
             if stage is unusable:
                 return
+
+
+def _upwards(picture: Picture, decision: Act) -> bool:
+    """While pods are replaced by newer ones, a replica that lost its volume may copy from a master that is no newer than itself."""
+    if not picture.desired.roll or decision.kind != "replicate":
+        return False
+    by_name = {node.name: node for node in picture.live}
+    pairs = [(by_name[action.node], picture.by_id.get(action.command[-1])) for action in decision.actions]
+    return all(master is not None and replica.release >= master.release for replica, master in pairs)
 
 
 def _same_version(picture: Picture, decision: Act) -> Decision:
@@ -72,10 +83,14 @@ def _same_version(picture: Picture, decision: Act) -> Decision:
     )
 
 
+ANY_VERSION = frozenset({"restore", "meet", "config", "replace", "handover"})
+"""Kinds of Act that mixed versions do not hinder (S34): they change no slot's owner but by a replica that takes over."""
+
 STAGES: tuple[Stage, ...] = (
     unusable,
     restore_early,
     loading,
+    stuck,
     absent,
     elections,
     moved,
@@ -95,4 +110,6 @@ STAGES: tuple[Stage, ...] = (
     settled,
     verdict,
     restore,
+    configured,
+    rolling,
 )

@@ -24,7 +24,13 @@ def node_rows(observation: Observation) -> list[dict[str, t.Any]]:
 
 def _row(node: Node, live: dict[str, Node]) -> dict[str, t.Any]:
     target = node.target
-    where = {"name": target.name, "address": f"{target.host}:{target.port}", "node": target.node, "zone": target.zone}
+    where = {
+        "name": target.name,
+        "address": f"{target.host}:{target.port}",
+        "node": target.node,
+        "zone": target.zone,
+        "outdated": target.outdated,
+    }
     if not node.live:
         silent: dict[str, t.Any] = {
             "id": "",

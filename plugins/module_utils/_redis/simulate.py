@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 
 from ansible_collections.progressive.platform.plugins.module_utils._redis import slots
 from ansible_collections.progressive.platform.plugins.module_utils._redis.model import (
+    EVICT,
     Act,
     Action,
     Decision,
@@ -55,13 +56,33 @@ def after(observation: Observation, actions: Iterable[Action]) -> Observation:
     nodes = {node.name: node for node in observation.nodes}
     slot_commands: dict[str, list[tuple[str, ...]]] = {}
     for action in sorted(actions, key=lambda action: action.order):
-        if action.command[1] == "SETSLOT":
+        if action.command[0] == EVICT:
+            nodes[action.node] = _replaced(nodes[action.node])
+        elif action.command[1] == "SETSLOT":
             slot_commands.setdefault(action.node, []).append(action.command)
         else:
+            former = nodes[action.node].master if action.command[1] == "FAILOVER" else ""
             nodes[action.node] = _changed(nodes, nodes[action.node], action.command)
+            if former:
+                nodes.update(_followed(nodes, former, nodes[action.node].id))
     for name, commands in slot_commands.items():
         nodes[name] = _with_slots_set(nodes[name], commands)
     return rested(dataclasses.replace(observation, nodes=tuple(nodes[node.name] for node in observation.nodes)))
+
+
+def _followed(nodes: Mapping[str, Node], former: str, heir: str) -> dict[str, Node]:
+    """The former master, where it lives, and its other replicas follow the one that took over."""
+    result = {}
+    for node in nodes.values():
+        if node.live and node.id != heir and (node.id == former or node.master == former):
+            flags = (node.me.flags - {"master"}) | {"slave"}
+            result[node.name] = _with_me(node, dataclasses.replace(node.me, master=heir, slots=0, flags=flags))
+    return result
+
+
+def _replaced(node: Node) -> Node:
+    """A pod of the newest template: its node comes back with its volume."""
+    return dataclasses.replace(node, target=dataclasses.replace(node.target, update="", problem="", ready=True))
 
 
 def rested(observation: Observation) -> Observation:
@@ -98,6 +119,8 @@ def _changed(nodes: Mapping[str, Node], node: Node, command: tuple[str, ...]) ->
             return dataclasses.replace(node, node_timeout_ms=int(value))
         case ("CONFIG", "SET", "repl-diskless-sync-delay", value):
             return dataclasses.replace(node, sync_delay_s=int(value))
+        case ("CONFIG", "SET", name, value):
+            return dataclasses.replace(node, config={**node.config, name: value})
         case ("CLUSTER", "SET-CONFIG-EPOCH", value):
             return _with_me(dataclasses.replace(node, current_epoch=int(value)), dataclasses.replace(me, epoch=int(value)))
         case ("CLUSTER", "BUMPEPOCH"):

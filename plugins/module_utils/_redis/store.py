@@ -117,6 +117,8 @@ class Objects:
         }
         self._holder = f"{socket.gethostname()}/{os.getpid()}/{os.urandom(4).hex()}"
         self._held: dict[str, t.Any] | None = None
+        self._holds = False
+        self._acquired = ""
         self._renewed = 0.0
 
     def read(self) -> Marker | None:
@@ -141,6 +143,7 @@ class Objects:
     @contextlib.contextmanager
     def lock(self, timeout: float) -> Iterator[None]:
         """Take the Lease. Expiry is measured here, by how long its renewTime stands still, so that no two clocks are compared."""
+        self._acquired = ""
         deadline = self._clock.now() + timeout
         seen, since = "", self._clock.now()
         while not self._take(seen, since):
@@ -151,15 +154,18 @@ class Objects:
                 seen, since = stamp, self._clock.now()
             if self._clock.now() >= deadline:
                 raise PlatformError(
-                    f"Another run converges this cluster: Lease {self._namespace}/{self._lease} is held by {spec.get('holderIdentity')}. "
+                    f"Another run converges this cluster: Lease {self._namespace}/{self._lease} is held by {self._whose(spec)}. "
                     f"Wait for it; see kubectl -n {self._namespace} get lease {self._lease} -o yaml"
                 )
             self._clock.sleep(POLL)
+        self._holds = True
         try:
             yield
         finally:
-            with contextlib.suppress(ApiError):
-                self._put("")
+            if self._holds:
+                self._holds = False
+                with contextlib.suppress(ApiError):
+                    self._put("")
 
     def renew(self) -> None:
         if self._clock.now() - self._renewed > LEASE_SECONDS / 3:
@@ -192,16 +198,40 @@ class Objects:
             return
         body = self._lease_body(self._held["metadata"], holder)
         path = quote("apis", "coordination.k8s.io", "v1", "namespaces", self._namespace, "leases", self._lease)
-        self._held = self._client.request("PUT", path, body)[2]
+        try:
+            self._held = self._client.request("PUT", path, body)[2]
+        except ApiError as error:
+            if error.status == 409 and self._holds:
+                raise self._lost() from error
+            raise
         self._renewed = self._clock.now()
+
+    def _lost(self) -> PlatformError:
+        """Another run took the Lease while this one stood still for longer than it lasts (a suspended machine, an API server that was away)."""
+        self._holds = False
+        spec = (self._get("apis", "coordination.k8s.io/v1", "leases", self._lease) or {}).get("spec", {})
+        return PlatformError(
+            f"Lease {self._namespace}/{self._lease} has passed to {self._whose(spec)}: this run had not renewed it for more than {LEASE_SECONDS} s, so it "
+            "stops here and leaves the rest to that one. Run it again when the other has ended; what is done already is not done twice."
+        )
+
+    def _whose(self, spec: t.Mapping[str, t.Any]) -> str:
+        """Holder of a Lease, and since when, by the holder's clock."""
+        return f"{spec.get('holderIdentity') or 'nobody'} (since {spec.get('acquireTime') or 'unknown'}, last heard of at {spec.get('renewTime') or 'unknown'})"
 
     def _lease_body(self, metadata: dict[str, t.Any], holder: str | None = None) -> dict[str, t.Any]:
         now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        self._acquired = self._acquired or now
         return {
             "apiVersion": "coordination.k8s.io/v1",
             "kind": "Lease",
             "metadata": {"name": self._lease, "namespace": self._namespace, "labels": self._labels, **metadata},
-            "spec": {"holderIdentity": self._holder if holder is None else holder, "leaseDurationSeconds": LEASE_SECONDS, "renewTime": now},
+            "spec": {
+                "holderIdentity": self._holder if holder is None else holder,
+                "leaseDurationSeconds": LEASE_SECONDS,
+                "acquireTime": self._acquired,
+                "renewTime": now,
+            },
         }
 
     def _get(self, root: str, version: str, plural: str, name: str) -> dict[str, t.Any] | None:
