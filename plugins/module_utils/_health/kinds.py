@@ -13,6 +13,7 @@ from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible_collections.progressive.platform.plugins.module_utils._health import foundation, redis, services, workloads
 from ansible_collections.progressive.platform.plugins.module_utils._health.model import Check
 from ansible_collections.progressive.platform.plugins.module_utils._health.scene import Looker
+from ansible_collections.progressive.platform.plugins.module_utils._redis import credentials
 from ansible_collections.progressive.platform.plugins.module_utils._run import PlatformError
 
 Spec = dict[str, t.Any]
@@ -88,14 +89,7 @@ KINDS: dict[str, Kind] = {
             "port": {"type": "int", "default": 6379},
             "masters": {"type": "int", "default": 3},
             "replicas_per_master": {"type": "int", "default": 1},
-            "password_secret": {
-                "type": "dict",
-                "options": {
-                    "namespace": {"type": "str"},
-                    "name": {"type": "str", "required": True},
-                    "key": {"type": "str", "default": "password"},
-                },
-            },
+            **{option: credentials.OPTIONS[option] for option in ("username", "password_secret", "tls")},
             "write": {"type": "bool", "default": True},
         },
     ),

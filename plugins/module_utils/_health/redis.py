@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import base64
 import binascii
 import secrets
 import typing as t
@@ -15,12 +14,12 @@ from collections.abc import Sequence
 
 from ansible_collections.progressive.platform.plugins.module_utils._health.model import Finding, Options, plural, verdict
 from ansible_collections.progressive.platform.plugins.module_utils._health.scene import Scene
-from ansible_collections.progressive.platform.plugins.module_utils._redis import slots
+from ansible_collections.progressive.platform.plugins.module_utils._redis import credentials, slots
+from ansible_collections.progressive.platform.plugins.module_utils._redis.access import Access
 from ansible_collections.progressive.platform.plugins.module_utils._redis.model import Action, Node
 from ansible_collections.progressive.platform.plugins.module_utils._redis.nodes import Cluster, Pods
 from ansible_collections.progressive.platform.plugins.module_utils._redis.placement import Member, assess
 from ansible_collections.progressive.platform.plugins.module_utils._redis.resp import ConnectionLost, Reply, ReplyError
-from ansible_collections.progressive.platform.plugins.module_utils._run import PlatformError
 
 PREFIX = "progressive.platform:health"
 LIFETIME = 60_000  # milliseconds after which a key is gone even if this process is killed
@@ -36,7 +35,7 @@ def redis(options: Options, scene: Scene, until: float) -> Finding:
     shape = f"{plural(options['masters'], 'master')} with {plural(options['replicas_per_master'], 'replica')} each"
     expected = f"{shape}, one view, {slots.COUNT} slots"
     source = Pods(scene.cluster.client, options["namespace"], options["selector"], options["port"])
-    with Cluster(source, password(options, scene), scene.clock) as cluster:
+    with Cluster(source, access(options, scene), scene.clock) as cluster:
         nodes = cluster.observe(None).nodes
         if not nodes:
             problem = f"no pod has the labels {options['selector']} in namespace {options['namespace']}: the StatefulSet is gone or empty"
@@ -60,19 +59,9 @@ def redis(options: Options, scene: Scene, until: float) -> Finding:
     return verdict(expected, observed, problems, details)
 
 
-def password(options: Options, scene: Scene) -> str:
-    """The password in the Secret; raises PlatformError when it is not there. It is never shown."""
-    reference = options["password_secret"]
-    if not reference:
-        return ""
-    namespace = reference.get("namespace") or options["namespace"]
-    secret = scene.cluster.find("Secret", namespace, reference["name"])
-    if secret is None:
-        raise PlatformError(f"Secret {namespace}/{reference['name']} with the Redis password does not exist; run the playbook site.yml")
-    value = (secret.get("data") or {}).get(reference["key"])
-    if value is None:
-        raise PlatformError(f"Secret {namespace}/{reference['name']} has no key {reference['key']}")
-    return base64.b64decode(value).decode()
+def access(options: Options, scene: Scene) -> Access:
+    """User, password and TLS as the Secrets say; raises PlatformError when one is not there. None of them is ever shown."""
+    return credentials.access_of({**options, "pods": {"namespace": options["namespace"]}}, scene.cluster.client)
 
 
 def problems_of(nodes: Sequence[Node], wanted: int, replicas: int) -> list[str]:

@@ -6,15 +6,15 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import dataclasses
+import re
 import typing as t
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from ansible_collections.progressive.platform.plugins.module_utils._kube.arguments import CONNECTION
-from ansible_collections.progressive.platform.plugins.module_utils._kube.client import Client, connect, quote
-from ansible_collections.progressive.platform.plugins.module_utils._redis import report
+from ansible_collections.progressive.platform.plugins.module_utils._kube.client import connect
+from ansible_collections.progressive.platform.plugins.module_utils._redis import credentials, engines, report, slots
 from ansible_collections.progressive.platform.plugins.module_utils._redis.model import (
     FORMATION_TIMEOUT,
     Act,
@@ -42,9 +42,17 @@ POLL_FIRST, POLL_GROWTH, POLL_LAST = 0.01, 1.1, 0.25
 RESEND = 1.0
 """Seconds after which a command that was answered OK but shows no effect yet (gossip) is sent again."""
 RESEND_FAILED = 0.1
+RESEND_FAILOVER = 6.0
+"""A manual failover has 5 s; to ask again would begin it anew."""
 FAILING_AT_MOST = 10.0
 """Seconds for which a server may refuse the same command (``Unknown node`` while gossip is on its way) before that is the answer."""
 LOCK_WITHIN = 30.0
+SECRETS = re.compile(r"pass|masterauth|masteruser|aclfile|^user$|-key")
+STEPWISE = frozenset({"handover", "replace"})
+"""Kinds of Act after which the timeout begins anew: a roll may take as long as it takes, each of its steps may not."""
+SETTING_AT_MOST = 3
+"""Times that a running server may take the same setting without showing it."""
+NODE_ID = re.compile(r"[0-9a-f]{40}")
 
 NODES: dict[str, t.Any] = {
     "pods": {
@@ -58,16 +66,7 @@ NODES: dict[str, t.Any] = {
     "addresses": {"type": "list", "elements": "str"},
     "zones": {"type": "dict", "default": {}},
     "name": {"type": "str", "default": "redis-cluster"},
-    "password": {"type": "str", "no_log": True},
-    "password_secret": {
-        "type": "dict",
-        "no_log": False,
-        "options": {
-            "namespace": {"type": "str"},
-            "name": {"type": "str", "required": True},
-            "key": {"type": "str", "default": "password", "no_log": False},
-        },
-    },
+    **credentials.OPTIONS,
     **CONNECTION,
 }
 ARGUMENTS: dict[str, t.Any] = {
@@ -75,8 +74,17 @@ ARGUMENTS: dict[str, t.Any] = {
     "masters": {"type": "int", "default": 3},
     "replicas_per_master": {"type": "int", "default": 1},
     "rebalance_topology": {"type": "bool", "default": False},
+    "failback": {"type": "bool", "default": False},
     "allow_data_loss": {"type": "list", "elements": "str", "default": []},
+    "allow_takeover": {"type": "bool", "default": False},
+    "adopt_data": {"type": "list", "elements": "str", "default": []},
+    "discard_data": {"type": "list", "elements": "str", "default": []},
+    "forget_node_ids": {"type": "list", "elements": "str", "default": []},
+    "recreate_replica": {"type": "list", "elements": "str", "default": []},
     "node_timeout": {"type": "int"},
+    "config": {"type": "dict", "default": {}},
+    "roll": {"type": "bool", "default": False},
+    "release": {"type": "str"},
     "load_timeout": {"type": "float", "default": 300.0},
     "timeout": {"type": "float", "default": 120.0},
 }
@@ -87,7 +95,8 @@ INFO_ARGUMENTS: dict[str, t.Any] = {
 }
 CONSTRAINTS: dict[str, t.Any] = {
     "required_one_of": [["pods", "addresses"]],
-    "mutually_exclusive": [["pods", "addresses"], ["password", "password_secret"]],
+    "mutually_exclusive": [["pods", "addresses"], *credentials.CONSTRAINTS["mutually_exclusive"]],
+    "required_by": credentials.CONSTRAINTS["required_by"],
 }
 
 
@@ -149,14 +158,59 @@ def wanted(params: Params) -> Desired:
     for option in ("timeout", "load_timeout"):
         if params[option] <= 0:
             raise PlatformError(f"{option} is {params[option]}; it must be more than 0 seconds.")
+    for option in ("adopt_data", "discard_data", "forget_node_ids"):
+        for node_id in params[option]:
+            if not NODE_ID.fullmatch(node_id):
+                raise PlatformError(f"{option}: {node_id!r} is not a node ID (40 hexadecimal digits, as CLUSTER MYID says it).")
+    both = sorted(set(params["adopt_data"]) & set(params["discard_data"]))
+    if both:
+        raise PlatformError(f"adopt_data and discard_data both name {', '.join(both)}; its data is either kept or dropped.")
     return Desired(
         masters=masters,
         replicas=replicas,
         rebalance_topology=params["rebalance_topology"],
+        failback=params["failback"],
         allow_data_loss=frozenset(params["allow_data_loss"]),
+        lost_slots=slots.named(params["allow_data_loss"]),
+        allow_takeover=params["allow_takeover"],
+        adopt=frozenset(params["adopt_data"]),
+        discard=frozenset(params["discard_data"]),
+        forget=frozenset(params["forget_node_ids"]),
+        recreate=frozenset(params["recreate_replica"]),
         node_timeout_ms=node_timeout or 0,
+        config=live_settings(params["config"]),
+        roll=params["roll"],
+        release=_release(params["release"]),
         load_timeout=params["load_timeout"],
     )
+
+
+def live_settings(wanted: Mapping[str, t.Any]) -> dict[str, str]:
+    """``config`` as the words of CONFIG SET; what holds a secret, and what a formation changes itself, is refused."""
+    found = {}
+    for name, value in wanted.items():
+        if SECRETS.search(name):
+            raise PlatformError(
+                f"config must not hold {name}: its value would be shown in plans and logs. Passwords are taken from password_secret."
+            )
+        if name == "cluster-node-timeout":
+            raise PlatformError(
+                "config must not hold cluster-node-timeout, which a formation changes for a moment: give it in node_timeout."
+            )
+        if isinstance(value, (dict, list)) and not (isinstance(value, list) and all(isinstance(one, (str, int)) for one in value)):
+            raise PlatformError(f"config.{name} is neither a value nor a list of values.")
+        found[name] = " ".join(map(_word, value if isinstance(value, list) else [value]))
+    return found
+
+
+def _word(value: t.Any) -> str:
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+
+
+def _release(text: str | None) -> str:
+    if text and engines.parse(text) is None:
+        raise PlatformError(f"release is {text!r}; an engine and as much of its version as is known is wanted, such as valkey 8.0.")
+    return text or ""
 
 
 def _assumed(params: Params, observation: Observation) -> Desired:
@@ -168,10 +222,10 @@ def _assumed(params: Params, observation: Observation) -> Desired:
 
 @contextlib.contextmanager
 def opened(params: Params, context: Context) -> Iterator[tuple[Cluster, Store]]:
-    """The cluster's connections and its store; the API server is only asked when pods or password_secret need it."""
+    """The cluster's connections and its store; the API server is only asked when pods or a Secret need it."""
     pods = params.get("pods")
     with contextlib.ExitStack() as stack:
-        client = stack.enter_context(connect(params, context.clock)) if pods or params.get("password_secret") else None
+        client = stack.enter_context(connect(params, context.clock)) if pods or credentials.needs_api(params) else None
         source: Source
         store: Store
         if pods and client is not None:
@@ -180,25 +234,7 @@ def opened(params: Params, context: Context) -> Iterator[tuple[Cluster, Store]]:
         else:
             source = Addresses(params["addresses"], params["zones"])
             store = Files(params["addresses"], context.clock)
-        yield stack.enter_context(Cluster(source, _password(params, client), context.clock)), store
-
-
-def _password(params: Params, client: Client | None) -> str:
-    secret = params.get("password_secret")
-    if not secret or client is None:
-        return params.get("password") or ""
-    namespace = secret.get("namespace") or (params.get("pods") or {}).get("namespace")
-    if not namespace:
-        raise PlatformError("password_secret.namespace is missing, and there is no pods.namespace to take in its place.")
-    where = f"Secret {namespace}/{secret['name']}"
-    found = client.find(quote("api", "v1", "namespaces", namespace, "secrets", secret["name"]))
-    if found is None:
-        raise PlatformError(f"{where} (password_secret) is not there. See what is: kubectl -n {namespace} get secrets")
-    try:
-        return base64.b64decode(found.get("data", {})[secret["key"]]).decode()
-    except (KeyError, ValueError):
-        keys = ", ".join(sorted(found.get("data", {}))) or "none"
-        raise PlatformError(f"{where} (password_secret) has no readable key {secret['key']!r}; its keys: {keys}.") from None
+        yield stack.enter_context(Cluster(source, credentials.access_of(params, client), context.clock, params.get("config") or ())), store
 
 
 class Convergence:
@@ -217,6 +253,7 @@ class Convergence:
         self.since: dict[str, float] = {}
         self.due: dict[Action, float] = {}
         self.failing: dict[Action, tuple[float, str]] = {}
+        self.set_times: dict[Action, int] = {}
         self.passes = 0
         self.told = ""
 
@@ -250,6 +287,7 @@ class Convergence:
         observation = Observation((), self.marker)
         try:
             while True:
+                self.store.renew()
                 observation = self.cluster.observe(self.marker, self.desired.count)
                 decision = self._decide(observation)
                 if isinstance(decision, Done):
@@ -286,8 +324,12 @@ class Convergence:
             self.deadline = max(self.deadline, self.clock.now() + FORMING_AT_MOST)
         if self.clock.now() > self.deadline or self.passes >= PASSES_AT_MOST:
             limit = f"{self.timeout:g} s" if self.passes < PASSES_AT_MOST else f"{PASSES_AT_MOST} passes"
+            refused = "; ".join(f"{action.node} {' '.join(action.command)}: {text}" for action, (_since, text) in self.failing.items())
             raise self._error(
-                f"The cluster is not as wanted after {limit}. Last seen ({decision.state}): {decision.reason}", observation, decision
+                f"The cluster is not as wanted after {limit}. Last seen ({decision.state}): {decision.reason}"
+                + (f". Not done yet: {refused}" if refused else ""),
+                observation,
+                decision,
             )
 
     def _act(self, decision: Act, observation: Observation) -> bool:
@@ -302,20 +344,35 @@ class Convergence:
             self._announce(observation, actions)
         self.store.renew()
         self.passes += 1
+        if decision.kind in STEPWISE:
+            self.deadline = now + self.timeout
         if not self.steps or self.steps[-1] != decision:
             self.steps.append(dataclasses.replace(decision, actions=tuple(actions)))
         now = self.clock.now()
         for action, reply in self.cluster.send(actions).items():
             failed = isinstance(reply, (ReplyError, ConnectionLost))
-            self.due[action] = now + (RESEND_FAILED if failed else RESEND)
+            self.due[action] = now + (RESEND_FAILED if failed else RESEND_FAILOVER if "FAILOVER" in action.command else RESEND)
+            if decision.kind == "config":
+                self._check_setting(action, reply, observation, decision)
             if not failed:
                 self.failing.pop(action, None)
                 continue
             since = self.failing.get(action, (now, ""))[0]
             self.failing[action] = (since, str(reply))
-            if isinstance(reply, ReplyError) and now - since > FAILING_AT_MOST:
+            if isinstance(reply, ReplyError) and decision.kind != "replace" and now - since > FAILING_AT_MOST:
                 raise self._error(f"{action.node} refuses {' '.join(action.command)} ({action.reason}): {reply}", observation, decision)
         return True
+
+    def _check_setting(self, action: Action, reply: t.Any, observation: Observation, decision: Act) -> None:
+        """A setting that is refused, or taken without effect, is the caller's to correct: there is nothing to wait for."""
+        _config, _set, name, value = action.command
+        self.set_times[action] = self.set_times.get(action, 0) + 1
+        if isinstance(reply, ReplyError):
+            remedy = " It takes a restart: put it into the configuration file and roll." if "immutable" in reply else ""
+            raise self._error(f"{action.node} refuses config.{name} {value!r}: {reply}.{remedy}", observation, decision)
+        if self.set_times[action] > SETTING_AT_MOST:
+            text = f"{action.node} takes config.{name} {value!r} and then says something else ({action.reason}). Write the value as the server says it."
+            raise self._error(text, observation, decision)
 
     def _are_ours(self, actions: list[Action], observation: Observation) -> bool:
         """R8: whoever is met answers, right now, with the ID that was observed; an address may have passed to somebody else's pod meanwhile."""

@@ -16,15 +16,16 @@ from concurrent.futures import ThreadPoolExecutor
 
 from ansible_collections.progressive.platform.plugins.module_utils._kube.client import ApiError, Client, quote
 from ansible_collections.progressive.platform.plugins.module_utils._kube.forward import forward
-from ansible_collections.progressive.platform.plugins.module_utils._redis.model import Action, Marker, Node, Observation, Target
-from ansible_collections.progressive.platform.plugins.module_utils._redis.observe import MASTERAUTH, READERS, auth_agrees, node_of
+from ansible_collections.progressive.platform.plugins.module_utils._redis.access import Access, Door, Login, Refused
+from ansible_collections.progressive.platform.plugins.module_utils._redis.closer import answered, questions
+from ansible_collections.progressive.platform.plugins.module_utils._redis.model import EVICT, Action, Marker, Node, Observation, Target
+from ansible_collections.progressive.platform.plugins.module_utils._redis.observe import READERS, explained, node_of
 from ansible_collections.progressive.platform.plugins.module_utils._redis.resp import (
     Command,
     Connection,
     ConnectionLost,
     Reply,
     ReplyError,
-    authenticate,
     call_all,
 )
 from ansible_collections.progressive.platform.plugins.module_utils._run import Clock, PlatformError
@@ -33,6 +34,7 @@ CONNECT_WITHIN = 3.0
 """Seconds for one connection attempt, AUTH included."""
 ANSWER_WITHIN = 5.0
 """Seconds for the replies of one round trip; a node that is slower counts as absent in that pass."""
+EVICT_WITHIN = 5.0
 AT_ONCE = 16
 ZONE_LABEL = "topology.kubernetes.io/zone"
 
@@ -43,6 +45,9 @@ class Source(t.Protocol):
     def targets(self) -> list[Target]: ...
 
     def dial(self, target: Target) -> socket.socket: ...
+
+    def evict(self, name: str, uid: str) -> str:
+        """Have the pod replaced, if it is still this one; returns why not now, empty when it is on its way."""
 
 
 class Addresses:
@@ -58,18 +63,21 @@ class Addresses:
         targets = []
         for ordinal, (host, port) in enumerate(self._addresses):
             name = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-            zone = self._zones.get(name, self._zones.get(host, ""))
+            target = Target(name, host, port, ordinal, node=host, zone=self._zones.get(name, self._zones.get(host, "")), server_name=host)
             try:
                 address = str(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][4][0])
-                targets.append(Target(name, address, port, ordinal, node=host, zone=zone))
+                targets.append(dataclasses.replace(target, host=address))
             except OSError as error:
-                targets.append(Target(name, host, port, ordinal, node=host, zone=zone, problem=f"its name does not resolve here: {error}"))
+                targets.append(dataclasses.replace(target, problem=f"its name does not resolve here: {error}"))
         return targets
 
     def dial(self, target: Target) -> socket.socket:
         sock = socket.create_connection((target.host, target.port), timeout=CONNECT_WITHIN)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return sock
+
+    def evict(self, name: str, uid: str) -> str:
+        return f"{name} is an address and no pod: whoever runs that server replaces it"
 
 
 class Pods:
@@ -84,8 +92,9 @@ class Pods:
 
     def targets(self) -> list[Target]:
         """Pods in the order of their ordinals; one that is not running yet is listed with the reason, one that is ending is left out."""
-        with ThreadPoolExecutor(max_workers=2) as pool:
+        with ThreadPoolExecutor(max_workers=3) as pool:
             claims = pool.submit(self._claims)
+            revisions = pool.submit(self._revisions)
             path = quote("api", "v1", "namespaces", self._namespace, "pods")
             pods = [
                 pod for pod in self._client.get(path, labelSelector=self._selector)["items"] if not pod["metadata"].get("deletionTimestamp")
@@ -93,14 +102,32 @@ class Pods:
             nodes = {pod["spec"].get("nodeName", "") for pod in pods}
             if not nodes <= set(self._zones):
                 self._zones = self._read_zones()
-            volumes = claims.result()
+            volumes, newest = claims.result(), revisions.result()
         pods.sort(key=lambda pod: natural(pod["metadata"]["name"]))
-        return [self._target(ordinal, pod, volumes) for ordinal, pod in enumerate(pods)]
+        return [self._target(ordinal, pod, volumes, newest) for ordinal, pod in enumerate(pods)]
 
     def dial(self, target: Target) -> socket.socket:
         return forward(self._client, self._namespace, target.name, self._port)
 
-    def _target(self, ordinal: int, pod: dict[str, t.Any], claims: Mapping[str, str]) -> Target:
+    def evict(self, name: str, uid: str) -> str:
+        """By the eviction API, which asks the disruption budget; the UID keeps it from a pod that has already taken the place."""
+        body = {
+            "apiVersion": "policy/v1",
+            "kind": "Eviction",
+            "metadata": {"name": name, "namespace": self._namespace},
+            "deleteOptions": {"preconditions": {"uid": uid}},
+        }
+        path = quote("api", "v1", "namespaces", self._namespace, "pods", name, "eviction")
+        try:
+            self._client.request("POST", path, body, timeout=EVICT_WITHIN)
+        except ApiError as error:
+            if error.status == 429:
+                return f"the disruption budget does not allow it now: {error.server_message}"
+            if error.status not in (404, 409):
+                raise
+        return ""
+
+    def _target(self, ordinal: int, pod: dict[str, t.Any], claims: Mapping[str, str], revisions: Mapping[str, str]) -> Target:
         spec, status = pod["spec"], pod.get("status", {})
         names = [volume["persistentVolumeClaim"]["claimName"] for volume in spec.get("volumes", []) if "persistentVolumeClaim" in volume]
         return Target(
@@ -113,7 +140,24 @@ class Pods:
             zone=self._zones.get(spec.get("nodeName", ""), ""),
             volumes=tuple(claims[name] for name in names if name in claims),
             problem=_pod_problem(status),
+            update=_pod_update(pod, revisions),
+            ready=any(one["type"] == "Ready" and one["status"] == "True" for one in status.get("conditions", [])),
         )
+
+    def _revisions(self) -> dict[str, str]:
+        """StatefulSet to the revision its pods ought to have, empty while its controller has not seen the newest template; {} without the right to know."""
+        try:
+            items = self._client.get(quote("apis", "apps", "v1", "namespaces", self._namespace, "statefulsets"))["items"]
+        except ApiError as error:
+            if error.status in {401, 403}:
+                return {}
+            raise
+        found = {}
+        for item in items:
+            status = item.get("status", {})
+            seen = status.get("observedGeneration", 0) >= item["metadata"].get("generation", 0)
+            found[item["metadata"]["name"]] = status.get("updateRevision", "") if seen else ""
+        return found
 
     def _claims(self) -> dict[str, str]:
         """Claim name to its UID; without the right to read them volumes are unknown, and a lost cluster is then judged by pods alone (R3)."""
@@ -167,15 +211,28 @@ def _pod_problem(status: Mapping[str, t.Any]) -> str:
     return f"pod is {status.get('phase', 'unknown')}" + (f" ({'; '.join(reasons)})" if reasons else "")
 
 
+def _pod_update(pod: dict[str, t.Any], revisions: Mapping[str, str]) -> str:
+    """Target.update of a pod, by its label and its StatefulSet's newest revision."""
+    metadata = pod["metadata"]
+    sets = [owner["name"] for owner in metadata.get("ownerReferences", []) if owner.get("kind") == "StatefulSet"]
+    if not sets or sets[0] not in revisions:
+        return ""
+    newest = revisions[sets[0]]
+    return "unseen" if not newest else "" if metadata.get("labels", {}).get("controller-revision-hash") == newest else "outdated"
+
+
 class Cluster:
     """All connections of one run. Every round trip goes to all nodes side by side; a connection that fails is opened again in the next pass."""
 
-    def __init__(self, source: Source, password: str, clock: Clock) -> None:
+    def __init__(self, source: Source, access: Access, clock: Clock, settings: Iterable[str] = ()) -> None:
         self._source = source
-        self._password = password
+        self._readers = (*READERS, *(("CONFIG", "GET", name) for name in settings))
+        self.access = access
+        self._door = Door(access, clock, CONNECT_WITHIN)
         self._clock = clock
         self._targets: list[Target] = []
         self._connections: dict[str, Connection] = {}
+        self._logins: dict[str, Login] = {}
         self._stale = True
 
     def __enter__(self) -> Cluster:
@@ -190,10 +247,10 @@ class Cluster:
         if self._stale or len(self._targets) < count:
             self._locate()
         problems = self._connect()
-        replies = self._ask({target.name: READERS for target in self._targets if target.name not in problems})
+        replies = self._ask({target.name: self._readers for target in self._targets if target.name not in problems})
         nodes = [problems.get(target.name) or node_of(target, replies[target.name]) for target in self._targets]
-        nodes = self._look_closer(nodes)
-        self._stale = any(node.kind == "absent" for node in nodes)
+        nodes = self._look_closer([explained(node, self._logins.get(node.name)) for node in nodes])
+        self._stale = any(node.kind == "absent" or node.target.update == "unseen" or not node.target.ready for node in nodes)
         return Observation(tuple(nodes), marker)
 
     def send(self, actions: Iterable[Action]) -> dict[Action, Reply | ConnectionLost]:
@@ -201,6 +258,9 @@ class Cluster:
         outcome: dict[Action, Reply | ConnectionLost] = {}
         by_order: dict[int, dict[str, list[Action]]] = {}
         for action in actions:
+            if action.command[0] == EVICT:
+                outcome[action] = self._evict(action)
+                continue
             by_order.setdefault(action.order, {}).setdefault(action.node, []).append(action)
         for _order, by_node in sorted(by_order.items()):
             answers = self._ask({node: [action.command for action in pipeline] for node, pipeline in by_node.items()})
@@ -213,6 +273,11 @@ class Cluster:
             if failed:
                 break
         return outcome
+
+    def _evict(self, action: Action) -> Reply:
+        self._stale = True
+        why_not = self._source.evict(action.node, action.command[1])
+        return ReplyError(why_not) if why_not else "OK"
 
     def same_ids(self, expected: Mapping[str, str]) -> list[str]:
         """R8: names of the targets that are not, at this moment, the node ID they were observed to be."""
@@ -242,54 +307,44 @@ class Cluster:
                 opened = list(pool.map(self._open, missing))
         problems = {}
         for target, result in zip(missing, opened, strict=True):
-            if isinstance(result, Connection):
-                self._connections[target.name] = result
+            if isinstance(result, Login):
+                self._connections[target.name] = result.connection
+                self._logins[target.name] = result
             else:
                 problems[target.name] = result
         return problems
 
-    def _open(self, target: Target) -> Connection | Node:
+    def another(self, name: str) -> Connection:
+        """A further connection to a node that has been observed, logged in like the first; raises ConnectionLost. The caller closes it."""
+        opened = self._open(next(target for target in self._targets if target.name == name))
+        if isinstance(opened, Node):
+            raise ConnectionLost(opened.problem)
+        return opened.connection
+
+    def ask(self, commands: Mapping[str, Sequence[Command]]) -> dict[str, list[Reply] | ConnectionLost]:
+        """One round trip beside the observation: each node (by target name) its pipeline."""
+        return self._ask(commands)
+
+    def login(self, name: str) -> Login | None:
+        """How the connection to a node was got; None when there is none."""
+        return self._logins.get(name) if name in self._connections and not self._connections[name].closed else None
+
+    def _open(self, target: Target) -> Login | Node:
         if target.problem:
             return Node(target, problem=target.problem, kind="absent")
         try:
-            connection = Connection(self._source.dial(target), self._clock)
-        except (OSError, ApiError) as error:
-            return Node(target, problem=f"cannot connect: {error}", kind="absent")
-        if not self._password:
-            return connection
-        try:
-            refusal = authenticate(connection, self._password, self._clock.now() + CONNECT_WITHIN)
+            return self._door.open(lambda: self._source.dial(target), target.server_name or target.host)
+        except Refused as error:
+            return Node(target, problem=error.text, hint=error.hint, kind=error.kind)
         except ConnectionLost as error:
             return Node(target, problem=str(error), kind="absent")
-        if refusal:
-            connection.close()
-            kind = "loading" if refusal.startswith("LOADING") else "auth"
-            return Node(target, problem=f"AUTH is answered {refusal}", kind=kind)
-        return connection
+        except (OSError, ApiError) as error:
+            return Node(target, problem=f"cannot connect: {error}", kind="absent")
 
     def _look_closer(self, nodes: list[Node]) -> list[Node]:
-        """Second questions, to the few nodes that need them: keys in open slots, and whether a replica that is cut off has the right password."""
-        questions: dict[str, list[Command]] = {}
-        for node in nodes:
-            if node.live and node.me.open_slots:
-                questions[node.name] = [("CLUSTER", "COUNTKEYSINSLOT", str(slot)) for slot in node.me.open_slots]
-            elif node.live and not node.link_up:
-                questions[node.name] = list(MASTERAUTH)
-        if not questions:
-            return nodes
-        answers = self._ask(questions)
-        result = []
-        for node in nodes:
-            answer = answers.get(node.name)
-            if answer is None:
-                result.append(node)
-            elif node.me.open_slots:
-                counts = answer if not isinstance(answer, ConnectionLost) else []
-                keys = {slot: count for slot, count in zip(node.me.open_slots, counts, strict=False) if isinstance(count, int)}
-                result.append(dataclasses.replace(node, open_keys=keys))
-            else:
-                result.append(dataclasses.replace(node, auth_agrees=auth_agrees(answer, self._password)))
-        return result
+        """Second questions, to the few nodes that need them."""
+        asked = questions(nodes, self.access)
+        return answered(nodes, self._ask(asked), self.access) if asked else nodes
 
     def _ask(self, commands: Mapping[str, Sequence[Command]]) -> dict[str, list[Reply] | ConnectionLost]:
         return call_all(self._connections, commands, self._clock.now() + ANSWER_WITHIN)

@@ -15,7 +15,8 @@ import typing as t
 from collections.abc import Mapping, Sequence
 
 from ansible_collections.progressive.platform.plugins.module_utils._redis import slots
-from ansible_collections.progressive.platform.plugins.module_utils._redis.model import Entry, Node, Target
+from ansible_collections.progressive.platform.plugins.module_utils._redis.access import DEFAULT_USER, Login
+from ansible_collections.progressive.platform.plugins.module_utils._redis.model import Entry, Node, Persistence, Target
 from ansible_collections.progressive.platform.plugins.module_utils._redis.resp import Command, ConnectionLost, Reply, ReplyError
 
 READERS: tuple[Command, ...] = (
@@ -26,9 +27,10 @@ READERS: tuple[Command, ...] = (
     ("FUNCTION", "LIST"),
     ("CONFIG", "GET", "cluster-node-timeout"),
     ("CONFIG", "GET", "repl-diskless-sync-delay"),
+    ("PING",),
+    ("CONFIG", "GET", "min-replicas-to-write"),
 )
-MASTERAUTH: tuple[Command, ...] = (("CONFIG", "GET", "masterauth"),)
-"""Asked only of a replica whose link is down (S7), and only compared: the value goes nowhere."""
+"""PING is answered MISCONF, with the reason, by a server that takes no writes because it cannot save them (S33)."""
 
 DATABASE = re.compile(r"keys=(\d+)")
 
@@ -93,8 +95,7 @@ def node_of(target: Target, replies: Sequence[Reply] | ConnectionLost) -> Node:
         return Node(target, problem=str(replies), kind="absent")
     info_text = replies[0]
     if isinstance(info_text, ReplyError):
-        kind = "auth" if info_text.code in {"NOAUTH", "WRONGPASS", "NOPERM"} else "foreign"
-        return Node(target, problem=f"INFO is answered {info_text!s}", kind=kind)
+        return _refused(target, READERS[0], info_text)
     info = parse_info(str(info_text))
     node = _from_info(target, info)
     if info.get("loading", "0") != "0" or info.get("async_loading", "0") != "0":
@@ -103,10 +104,10 @@ def node_of(target: Target, replies: Sequence[Reply] | ConnectionLost) -> Node:
         )
     if info.get("cluster_enabled") != "1":
         return dataclasses.replace(node, problem="cluster-enabled is not yes in its configuration", kind="foreign")
-    failure = next((reply for reply in replies[1:4] if isinstance(reply, ReplyError)), None)
-    if failure is not None:
-        kinds = {"LOADING": "loading", "NOPERM": "auth", "NOAUTH": "auth"}
-        return dataclasses.replace(node, problem=f"CLUSTER is answered {failure!s}", kind=kinds.get(failure.code, "foreign"))
+    for command, reply in zip(READERS[1:4], replies[1:4], strict=True):
+        if isinstance(reply, ReplyError):
+            refused = _refused(target, command, reply)
+            return dataclasses.replace(node, problem=refused.problem, kind=refused.kind)
     cluster = parse_info(str(replies[2]))
     return dataclasses.replace(
         node,
@@ -117,21 +118,42 @@ def node_of(target: Target, replies: Sequence[Reply] | ConnectionLost) -> Node:
         functions=len(replies[4]) if isinstance(replies[4], list) else 0,
         node_timeout_ms=_setting(replies[5], 0),
         sync_delay_s=_setting(replies[6], -1),
+        min_replicas=_setting(replies[8], 0) if len(replies) > 8 else 0,
+        config=settings(replies[len(READERS) :]),
+        persistence=_persistence(info, replies[7] if len(replies) > 7 else None),
     )
 
 
-def auth_agrees(replies: Sequence[Reply] | ConnectionLost, password: str) -> bool | None:
-    """Whether the replica's masterauth is the password its peers take; None when it does not say."""
-    if isinstance(replies, ConnectionLost):
-        return None
-    reply = replies[0]
-    return reply[1] == password if isinstance(reply, list) and len(reply) == 2 else None
+def explained(node: Node, login: Login | None) -> Node:
+    """The node with what its login says: who was refused a command, and whether only a former password opened it (S35)."""
+    if login is None:
+        return node
+    if node.kind == "auth":
+        user = login.user or DEFAULT_USER
+        return dataclasses.replace(node, problem=node.problem.replace("the user", f"user {user!r}"), hint=node.hint.replace("USER", user))
+    return dataclasses.replace(node, former_login=login.rank > 0) if node.live else node
+
+
+def _refused(target: Target, command: Command, reply: ReplyError) -> Node:
+    if reply.code == "NOPERM":
+        name = "|".join(command[:2]).lower()
+        return Node(
+            target, problem=f"it does not permit the user {name} (NOPERM)", hint=f"Permit it there: ACL SETUSER USER +{name}", kind="auth"
+        )
+    kinds = {"LOADING": "loading", "NOAUTH": "auth", "WRONGPASS": "auth"}
+    return Node(target, problem=f"{' '.join(command)} is answered {reply!s}", kind=kinds.get(reply.code, "foreign"))
+
+
+def settings(replies: Sequence[Reply]) -> dict[str, str]:
+    """Name and value of every setting that the server knows, from the answers to CONFIG GET."""
+    return {str(reply[0]): str(reply[1]) for reply in replies if isinstance(reply, list) and len(reply) == 2}
 
 
 def _from_info(target: Target, info: Mapping[str, str]) -> Node:
     keys = sum(int(match.group(1)) for name, value in info.items() if re.fullmatch(r"db\d+", name) and (match := DATABASE.match(value)))
     return Node(
         target,
+        engine="valkey" if "valkey_version" in info else "redis",
         version=info.get("valkey_version") or info.get("redis_version", ""),
         keys=keys,
         link_up=info.get("role") != "slave" or info.get("master_link_status") == "up",
@@ -139,6 +161,19 @@ def _from_info(target: Target, info: Mapping[str, str]) -> Node:
         offset=_int(info.get("slave_repl_offset") if info.get("role") == "slave" else info.get("master_repl_offset")),
         used_memory=_int(info.get("used_memory")),
         maxmemory=_int(info.get("maxmemory")),
+        dataset=_int(info.get("used_memory_dataset")),
+        uptime_s=_int(info.get("uptime_in_seconds")),
+    )
+
+
+def _persistence(info: Mapping[str, str], ping: Reply) -> Persistence:
+    return Persistence(
+        aof=info.get("aof_enabled", "0") != "0",
+        aof_ok=info.get("aof_last_write_status", "ok") == "ok",
+        rdb_ok=info.get("rdb_last_bgsave_status", "ok") == "ok",
+        saved_at=_int(info.get("rdb_last_save_time")),
+        changes=_int(info.get("rdb_changes_since_last_save")),
+        refusal=str(ping) if isinstance(ping, ReplyError) and ping.code == "MISCONF" else "",
     )
 
 

@@ -13,9 +13,10 @@ import typing as t
 
 import pytest
 from ansible_collections.progressive.platform.plugins.module_utils._redis import slots
+from ansible_collections.progressive.platform.plugins.module_utils._redis.access import Access
+from ansible_collections.progressive.platform.plugins.module_utils._redis.closer import masterauth
 from ansible_collections.progressive.platform.plugins.module_utils._redis.nodes import natural, split_address
 from ansible_collections.progressive.platform.plugins.module_utils._redis.observe import (
-    auth_agrees,
     node_of,
     parse_address,
     parse_info,
@@ -96,11 +97,20 @@ def test_node_of(replies: t.Any, kind: str, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("replies", "expected"),
-    [([["masterauth", "x"]], True), ([["masterauth", "y"]], False), ([ReplyError("NOPERM")], None), (ConnectionLost(""), None)],
+    ("user", "password", "expected"),
+    [
+        ("", "new", 0),
+        ("", "old", 1),
+        ("", "other", -1),
+        ("default", "new", 0),
+        ("replication", "new", None),
+        (None, "new", None),
+        ("", None, None),
+    ],
 )
-def test_auth_agrees(replies: t.Any, expected: bool | None) -> None:
-    assert auth_agrees(replies, "x") is expected
+def test_masterauth_is_compared_with_our_passwords(user: str | None, password: str | None, expected: int | None) -> None:
+    said = [ReplyError("NOPERM") if value is None else [name, value] for name, value in (("masteruser", user), ("masterauth", password))]
+    assert masterauth(t.cast(t.Any, said[0]), t.cast(t.Any, said[1]), Access(passwords=("new", "old"))) == expected
 
 
 def test_parse_info_skips_headings() -> None:

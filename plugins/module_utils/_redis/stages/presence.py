@@ -15,10 +15,11 @@ from ansible_collections.progressive.platform.plugins.module_utils._redis.stages
 
 def unusable(picture: Picture) -> Decision | None:
     """S35 a refused password, a server that is no cluster node, S6 an ID seen twice."""
-    refused = [node for node in picture.observation.nodes if node.kind == "auth"]
+    refused = [node for node in picture.observation.nodes if node.kind in {"auth", "tls"}]
     if refused:
         listed = "; ".join(f"{node.name}: {node.problem}" for node in refused)
-        return Refuse("S35", f"The password is refused ({listed}). Give the one these nodes have in password or password_secret; {NEXT}.")
+        hints = " ".join(dict.fromkeys(node.hint for node in refused if node.hint))
+        return Refuse("S35", f"Not let in, nothing was changed ({listed}). {hints}".rstrip())
     foreign = [node for node in picture.observation.nodes if node.kind == "foreign"]
     if foreign:
         return Refuse("S23", "Not a Redis Cluster node: " + "; ".join(f"{node.name}: {node.problem}" for node in foreign))
