@@ -79,6 +79,7 @@ nodes:
     master: {description: ID of a replica's master., type: str, returned: always}
     slots: {description: Slot ranges of a master., type: list, elements: str, returned: always}
     zone: {description: Its zone., type: str, returned: always}
+    outdated: {description: Whether its StatefulSet has a newer pod template., type: bool, returned: always}
     node: {description: The Kubernetes node or host it is on., type: str, returned: always}
     lag: {description: Bytes that a replica is behind its master., type: int, returned: always}
     link: {description: Of a replica V(up) or V(down)., type: str, returned: always}

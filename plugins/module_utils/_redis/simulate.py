@@ -24,7 +24,7 @@ from ansible_collections.progressive.platform.plugins.module_utils._redis.model 
 from ansible_collections.progressive.platform.plugins.module_utils._redis.picture import Picture, announced
 from ansible_collections.progressive.platform.plugins.module_utils._redis.plan import decide
 
-STEPS_AT_MOST = 40
+STEPS_AT_MOST = 150
 
 
 def foresee(observation: Observation, desired: Desired, ages: Mapping[str, float]) -> tuple[list[Decision], Observation]:
@@ -139,10 +139,11 @@ def _changed(nodes: Mapping[str, Node], node: Node, command: tuple[str, ...]) ->
         case ("CLUSTER", "FORGET", other_id):
             return dataclasses.replace(node, entries={key: entry for key, entry in node.entries.items() if key != other_id})
         case ("CLUSTER", "FAILOVER", *_how):
+            epoch = max(other.current_epoch for other in nodes.values()) + 1
             taken = node.entries[me.master].slots
             return _with_me(
-                node,
-                dataclasses.replace(me, master="", slots=taken, epoch=node.current_epoch + 1, flags=(me.flags - {"slave"}) | {"master"}),
+                dataclasses.replace(node, current_epoch=epoch),
+                dataclasses.replace(me, master="", slots=taken, epoch=epoch, flags=(me.flags - {"slave"}) | {"master"}),
             )
     raise ValueError(f"no model of {command}")
 

@@ -95,6 +95,17 @@ def test_lease_of_a_dead_holder_expires_by_standing_still() -> None:
         assert LEASE_SECONDS < clock.now() < LEASE_SECONDS + 2
 
 
+def test_a_lease_that_passed_on_says_to_whom_and_since_when() -> None:
+    client, clock = FakeClient(), FakeClock()
+    sleeper, other = objects(client, clock), objects(client, clock)
+    with sleeper.lock(5), other.lock(60):
+        clock.sleep(LEASE_SECONDS)
+        with pytest.raises(PlatformError, match=r"has passed to \S+/\d+/\w+ \(since 20.*, last heard of at 20") as failure:
+            sleeper.renew()
+        assert other._holder in failure.value.message
+    assert client.objects[LEASE]["spec"]["holderIdentity"] == ""
+
+
 def test_marker_round_trip_in_both_stores(tmp_path: t.Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     marker = Marker("forming", {"redis-0": "a"}, {"redis-0": "uid"}, {"redis-0": ("v1", "v2")}, {"a": {"cluster-node-timeout": "5000"}})
@@ -128,11 +139,17 @@ def pod(name: str, node: str = "node-1", **changes: t.Any) -> dict[str, t.Any]:
     return made
 
 
+def revisioned(generation: int = 3, seen: int = 3) -> dict[str, t.Any]:
+    """The StatefulSet redis, whose controller has seen that generation."""
+    return {"metadata": {"name": "redis", "generation": generation}, "status": {"observedGeneration": seen, "updateRevision": "redis-new"}}
+
+
 def world(*pods: dict[str, t.Any]) -> dict[str, t.Any]:
     claims = [{"metadata": {"name": f"data-{one['metadata']['name']}", "uid": f"claim-{one['metadata']['name']}"}} for one in pods]
     return {
         "/api/v1/namespaces/cache/pods": {"items": list(pods)},
         "/api/v1/namespaces/cache/persistentvolumeclaims": {"items": claims},
+        "/apis/apps/v1/namespaces/cache/statefulsets": {"items": [revisioned()]},
         "/api/v1/nodes": {"items": [{"metadata": {"name": "node-1", "labels": {"topology.kubernetes.io/zone": "zone-1"}}}]},
     }
 
@@ -153,7 +170,38 @@ def test_pods_become_targets() -> None:
     assert targets[1].problem == "pod is Pending (redis: ImagePullBackOff no such image)"
 
 
+def member(name: str, revision: str, ready: str) -> dict[str, t.Any]:
+    metadata = {"labels": {"controller-revision-hash": revision}, "ownerReferences": [{"kind": "StatefulSet", "name": "redis"}]}
+    return pod(name, metadata=metadata, status={"conditions": [{"type": "Ready", "status": ready}]})
+
+
+@pytest.mark.parametrize(("seen", "updates"), [(3, ["outdated", "", ""]), (2, ["unseen", "unseen", ""])])
+def test_pods_of_an_older_template(seen: int, updates: list[str]) -> None:
+    """By label and revision; while the controller has not seen the newest template, nobody knows. A pod of no StatefulSet is never outdated."""
+    made = world(member("redis-0", "redis-old", "True"), member("redis-1", "redis-new", "False"), pod("stray-2"))
+    made["/apis/apps/v1/namespaces/cache/statefulsets"]["items"] = [revisioned(seen=seen)]
+    client = FakeClient(made)
+    targets = Pods(t.cast(t.Any, client), "cache", "app=redis", 6379).targets()
+    assert [target.update for target in targets] == updates
+    assert [target.ready for target in targets] == [True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("status", "answer"), [(201, ""), (404, ""), (409, ""), (429, "the disruption budget does not allow it now: too many")]
+)
+def test_eviction_is_of_this_very_pod_and_within_the_budget(status: int, answer: str) -> None:
+    class Evicting(FakeClient):
+        def request(self, method: str, path: str, body: t.Any = None, **_options: t.Any) -> tuple[int, t.Any, t.Any]:
+            assert (method, path) == ("POST", "/api/v1/namespaces/cache/pods/redis-1/eviction")
+            assert body["deleteOptions"] == {"preconditions": {"uid": "uid-1"}}
+            if status > 201:
+                raise ApiError("refused", status, body={"message": "too many"})
+            return status, None, {}
+
+    assert Pods(t.cast(t.Any, Evicting()), "cache", "app=redis", 6379).evict("redis-1", "uid-1") == answer
+
+
 def test_pods_without_the_right_to_read_nodes_and_claims() -> None:
-    forbidden = ("/api/v1/nodes", "/api/v1/namespaces/cache/persistentvolumeclaims")
+    forbidden = ("/api/v1/nodes", "/api/v1/namespaces/cache/persistentvolumeclaims", "/apis/apps/v1/namespaces/cache/statefulsets")
     targets = Pods(t.cast(t.Any, FakeClient(world(pod("redis-0")), forbidden)), "cache", "app=redis", 6379).targets()
     assert (targets[0].zone, targets[0].volumes) == ("", ())
