@@ -49,11 +49,53 @@ options:
     description: Whether replicas change their master when that separates the copies of a shard that share a host or a zone.
     type: bool
     default: false
+  failback:
+    description:
+      - Whether masters that a failover has put elsewhere come back - by a planned failover to a replica that has caught up, one at a
+        time - to where they spread best, and among equals to the nodes with the lowest ordinals.
+      - With O(rebalance_topology) alone a planned failover is made only where it improves the placement.
+    type: bool
+    default: false
   allow_data_loss:
     description:
       - What may be given up, by name. A refusal says which name it wants.
       - The fingerprint of a former cluster, to form a new one on its now empty nodes; the ID of a failed master, to promote a
-        replica that the cluster itself does not elect because its data is old.
+        replica that the cluster itself does not elect because its data is old; slot ranges as C(0-99,200), to give slots that have
+        lost their owner and all their keys to masters that are there.
+    type: list
+    elements: str
+    default: []
+  allow_takeover:
+    description:
+      - When most masters are gone no election can be won. V(true) promotes the newest replica of each of their shards without one
+        (C(CLUSTER FAILOVER TAKEOVER)). Writes that had not reached it are lost, and a master that was only cut off is overruled.
+    type: bool
+    default: false
+  adopt_data:
+    description:
+      - IDs of nodes outside the cluster whose keys are to become part of it. They must be masters, every slot they own or have keys
+        in must be without an owner in the cluster, and nothing is ever overwritten - otherwise it is refused with the slots.
+    type: list
+    elements: str
+    default: []
+  discard_data:
+    description:
+      - IDs of nodes outside the cluster, or masters without slots in it, that are emptied (C(FLUSHALL), C(FUNCTION FLUSH), and outside
+        the cluster C(CLUSTER RESET HARD)) and then used. A node whose former cluster still answers is never emptied.
+    type: list
+    elements: str
+    default: []
+  forget_node_ids:
+    description:
+      - IDs of live nodes that belong to the cluster but are not among the nodes given, to be removed from it. One that owns slots, or is
+        the master of a node that is given, is refused.
+    type: list
+    elements: str
+    default: []
+  recreate_replica:
+    description:
+      - Names (pod or C(host:port)) of replicas whose files are damaged, to be made anew from their healthy master. A pod is deleted together with
+        its volume claims; at an address C(CLUSTER RESET HARD) drops the copy. Only a node that is found damaged is touched, and never the only copy.
     type: list
     elements: str
     default: []
@@ -62,6 +104,29 @@ options:
       - C(cluster-node-timeout) in milliseconds that every node ought to have at run time.
       - Without it each node keeps what its configuration says.
     type: int
+  config:
+    description:
+      - Settings that every running server ought to have, as in C(redis.conf), set with C(CONFIG SET) where C(CONFIG GET) says something else.
+      - V(64mb) and V(67108864), V(replica) and V(slave) are the same. A list is joined with blanks.
+      - What takes a restart is refused by the server, and said so; such directives belong into the configuration file.
+      - Nothing that holds a password, and not C(cluster-node-timeout), which has O(node_timeout).
+      - With O(roll) a pod that is to be replaced is left out. Without it such a pod gets everything but C(maxmemory), whose room it may not have.
+    type: dict
+    default: {}
+  roll:
+    description:
+      - Whether pods that run an older template of their StatefulSet are replaced (state S34), one at a time and only while everything else is as wanted.
+      - Replicas come first, then each master hands over to a replica that is in step (C(CLUSTER FAILOVER)), and its pod follows.
+        Pods are evicted, so that disruption budgets hold. O(timeout) begins anew with each step.
+      - For StatefulSets whose C(updateStrategy) is C(OnDelete); a run that was interrupted is taken up by the next one.
+    type: bool
+    default: false
+  release:
+    description:
+      - Engine and version that the newest template runs, as far as is known, for example V(valkey 8.0) or V(redis).
+      - With O(roll), a change that the data format does not allow is refused before the first pod is replaced. Formats go forward only, and from Redis
+        up to 7.2 to Valkey.
+    type: str
   load_timeout:
     description: Longest time, in seconds, for a node to load its data set or to copy its master's; it is not part of O(timeout).
     type: float
@@ -74,7 +139,8 @@ notes:
   - With O(addresses) the lock and the marker of the cluster are files under C(progressive-platform/redis) in E(XDG_STATE_HOME)
     (C(~/.local/state)) of the host the module runs on. They keep runs of that host apart, and remember what that host has formed.
   - With O(pods) the kubeconfig needs get and list on pods, create on pods/portforward, and get, create and update on configmaps and
-    leases in the namespace; get on secrets for O(password_secret); list on nodes and persistentvolumeclaims to know zones and volumes.
+    leases in the namespace; create on pods/eviction and list on statefulsets for O(roll); get on secrets for O(password_secret); list on nodes and persistentvolumeclaims to know zones and volumes; get on
+    pods/log for a crash's last words; delete on pods and persistentvolumeclaims for O(recreate_replica).
 seealso:
   - module: progressive.platform.redis_cluster_info
 """
