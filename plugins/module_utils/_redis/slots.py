@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 
 from ansible_collections.progressive.platform.plugins.module_utils._run import PlatformError
@@ -14,6 +15,7 @@ COUNT = 16384
 ALL = (1 << COUNT) - 1
 
 Range = tuple[int, int]
+LIST = re.compile(r"\d{1,5}(-\d{1,5})?(,\d{1,5}(-\d{1,5})?)*")
 
 
 def mask(ranges: Iterable[Range]) -> int:
@@ -51,6 +53,16 @@ def size(slots: int) -> int:
 def text(slots: int) -> str:
     """``0-99,200``; ``none`` for the empty set."""
     return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in ranges(slots)) or "none"
+
+
+def named(names: Iterable[str]) -> int:
+    """The slots of all names that are slot lists as ``text`` writes them; any other name (an ID, a fingerprint) is longer and left alone."""
+    result = 0
+    for name in names:
+        if LIST.fullmatch(name):
+            pairs = (part.partition("-") for part in name.split(","))
+            result |= mask((int(low), int(high or low)) for low, _dash, high in pairs)
+    return result
 
 
 def first(slots: int, count: int) -> int:
