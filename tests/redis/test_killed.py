@@ -16,6 +16,7 @@ from ansible_collections.progressive.platform.tests.redis.lab import SYNC_DELAY,
 
 READERS = {
     ("INFO",),
+    ("PING",),
     ("FUNCTION", "LIST"),
     ("CONFIG", "GET"),
     ("CLUSTER", "MYID"),

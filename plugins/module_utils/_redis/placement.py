@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, product
+from math import prod
 
 WHOLE_SHARD_ON_NODE = 10000
 QUORUM_IN_DOMAIN = 5000
@@ -25,11 +26,12 @@ SEARCH_AT_MOST = 20000
 
 @dataclass(frozen=True)
 class Member:
-    """A node that can be placed, with its failure domains (empty: unknown, and then never counted as shared)."""
+    """A node that can be placed, with its failure domains (empty: unknown, and then never counted as shared); violations call it by its name."""
 
     id: str
     node: str = ""
     zone: str = ""
+    name: str = ""
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,38 @@ def place(
     if best is None:
         raise ValueError(f"{len(members)} members cannot have {masters} masters")
     return best
+
+
+def promote(members: Sequence[Member], masters: Sequence[str], master_of: Mapping[str, str], prefer_first: bool) -> Placement:
+    """The best arrangement that planned failovers alone can reach: every shard keeps its copies, any of them may be its master.
+
+    Among equals the present one, or with ``prefer_first`` the one whose masters come first in ``members``. Exact as long as there are SEARCH_AT_MOST
+    combinations (five shards of three have 243, ten of two 1024); beyond it shard after shard until nothing improves.
+    """
+    rank = {member.id: index for index, member in enumerate(members)}
+    shards = [[master, *sorted((replica for replica, of in master_of.items() if of == master), key=rank.__getitem__)] for master in masters]
+
+    def arranged(chosen: Sequence[str]) -> Placement:
+        pairs = {copy: chief for shard, chief in zip(shards, chosen, strict=True) for copy in shard if copy != chief}
+        return assess(members, chosen, pairs)
+
+    def cost(chosen: Sequence[str]) -> tuple[int, int, list[int]]:
+        changed = sum(chief != master for chief, master in zip(chosen, masters, strict=True))
+        score = arranged(chosen).score
+        return (score, 0, [rank[chief] for chief in chosen]) if prefer_first else (score, changed, [rank[chief] for chief in chosen])
+
+    if prod(len(shard) for shard in shards) <= SEARCH_AT_MOST:
+        return arranged(min(product(*shards), key=cost))
+    best = list(masters)
+    improved = True
+    while improved:
+        improved = False
+        for index, shard in enumerate(shards):
+            for copy in shard:
+                other = [*best[:index], copy, *best[index + 1 :]]
+                if cost(other) < cost(best):
+                    best, improved = other, True
+    return arranged(best)
 
 
 def way(
@@ -222,7 +256,7 @@ def _shard_cost(copies: Sequence[Member]) -> tuple[int, list[str]]:
         return 0, []
     cost = 0
     texts = []
-    names = ", ".join(copy.id for copy in copies)
+    names = ", ".join(copy.name or copy.id for copy in copies)
     if copies[0].node and len({copy.node for copy in copies}) == 1:
         cost += WHOLE_SHARD_ON_NODE
         texts.append(f"all copies of one shard ({names}) are on node {copies[0].node}")

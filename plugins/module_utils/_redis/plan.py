@@ -15,7 +15,6 @@ from collections.abc import Iterable
 
 from ansible_collections.progressive.platform.plugins.module_utils._redis.model import Act, Decision, Done, Refuse, Wait
 from ansible_collections.progressive.platform.plugins.module_utils._redis.picture import Picture
-from ansible_collections.progressive.platform.plugins.module_utils._redis.stages.common import NEXT
 from ansible_collections.progressive.platform.plugins.module_utils._redis.stages.elections import elections
 from ansible_collections.progressive.platform.plugins.module_utils._redis.stages.live import configured
 from ansible_collections.progressive.platform.plugins.module_utils._redis.stages.membership import forget, join
@@ -34,8 +33,10 @@ from ansible_collections.progressive.platform.plugins.module_utils._redis.stages
     replication,
     topology,
 )
+from ansible_collections.progressive.platform.plugins.module_utils._redis.stages.roles import roles
 from ansible_collections.progressive.platform.plugins.module_utils._redis.stages.rolling import rolling, stuck
 from ansible_collections.progressive.platform.plugins.module_utils._redis.stages.settings import restore, restore_early, verdict
+from ansible_collections.progressive.platform.plugins.module_utils._redis.stages.sickness import crashing, persistence
 
 Stage: t.TypeAlias = "t.Callable[[Picture], Decision | None]"
 
@@ -79,11 +80,11 @@ def _same_version(picture: Picture, decision: Act) -> Decision:
     seen = ", ".join(f"{node.name} {node.version}" for node in releases.values())
     return Refuse(
         "S34",
-        f"The nodes run different versions ({seen}), so the topology is left alone ({decision.reason}): finish the upgrade first; {NEXT}.",
+        f"The nodes run different versions ({seen}), so the topology is left alone ({decision.reason}): finish the upgrade first, then run again.",
     )
 
 
-ANY_VERSION = frozenset({"restore", "meet", "config", "replace", "handover"})
+ANY_VERSION = frozenset({"restore", "meet", "config", "replace", "handover", "failover", "takeover", "relink", "epoch"})
 """Kinds of Act that mixed versions do not hinder (S34): they change no slot's owner but by a replica that takes over."""
 
 STAGES: tuple[Stage, ...] = (
@@ -91,8 +92,9 @@ STAGES: tuple[Stage, ...] = (
     restore_early,
     loading,
     stuck,
-    absent,
     elections,
+    crashing,
+    absent,
     moved,
     join,
     suspicions,
@@ -102,9 +104,11 @@ STAGES: tuple[Stage, ...] = (
     epochs,
     replicas,
     replication,
+    roles,
     topology,
     distribution,
     forget,
+    persistence,
     balance,
     links,
     settled,

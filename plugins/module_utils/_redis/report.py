@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import re
 import typing as t
 from collections.abc import Iterable, Sequence
 
@@ -83,10 +82,8 @@ def available(picture: Picture) -> bool:
 
 
 def placement(picture: Picture) -> dict[str, t.Any]:
-    """Score and violations, with the nodes' names in place of their IDs."""
-    names = {node.id: node.name for node in picture.live}
-    violations = [re.sub(r"[0-9a-f]{40}", lambda found: names.get(found[0], found[0]), text) for text in picture.placement.violations]
-    return {"score": picture.placement.score, "violations": violations}
+    """Score (0 is faultless) and violations by name."""
+    return {"score": picture.placement.score, "violations": list(picture.placement.violations)}
 
 
 def finding_rows(decisions: Iterable[Decision]) -> list[dict[str, str]]:

@@ -155,7 +155,7 @@ TABLE: list[tuple[str, Observation, dict[str, t.Any], dict[str, float], type, st
     ("two clusters", two_clusters(), {}, {}, Refuse, "S20", "2 separate clusters"),
     ("live foreigner", everywhere(healthy(), entry(9)), {}, {}, Wait, "S21", node_id(9)),
     ("live foreigner for long", everywhere(healthy(), entry(9)), {}, LONG, Refuse, "S21", f"CLUSTER FORGET {node_id(9)}"),
-    ("dead ID", everywhere(healthy(), entry(9, flags=DEAD, connected=False)), {}, {}, Act, "S22", "1 dead IDs"),
+    ("dead ID", everywhere(healthy(), entry(9, flags=DEAD, connected=False)), {}, {}, Act, "S22", "1 IDs are remembered"),
     (
         "dying ID",
         everywhere(healthy(), entry(9, flags=frozenset({"master"}), connected=False)),

@@ -6,126 +6,76 @@
 
 from __future__ import annotations
 
-from ansible_collections.progressive.platform.plugins.module_utils._redis import slots
-from ansible_collections.progressive.platform.plugins.module_utils._redis.model import Act, Action, Decision, Node, Refuse, Wait
+from ansible_collections.progressive.platform.plugins.module_utils._redis.model import Act, Action, Decision, Refuse, Wait
 from ansible_collections.progressive.platform.plugins.module_utils._redis.picture import Picture
-from ansible_collections.progressive.platform.plugins.module_utils._redis.stages.common import (
-    FOREVER,
-    NEXT,
-    foreign,
-    meet,
-    reachable,
-    redis_cli,
-)
+from ansible_collections.progressive.platform.plugins.module_utils._redis.stages.common import FOREVER, foreign, meet, reachable, redis_cli
+from ansible_collections.progressive.platform.plugins.module_utils._redis.stages.newcomers import components, strangeness
 from ansible_collections.progressive.platform.plugins.module_utils._redis.stages.settings import prepare
 
 
 def join(picture: Picture) -> Decision | None:
-    """S1, S2, S8: nodes that do not know each other meet, unless that could lose data (S20, S23) or hide that data was lost (R3)."""
+    """S1, S2, S8, S20, S29, S31: nodes that do not know each other meet, unless that could lose data (see newcomers)."""
     if not picture.live:
         return None
-    groups = _components(picture)
-    refusal = _prior_cluster(picture) or _not_joinable(picture, groups)
-    if refusal is not None:
-        return refusal
-    preparation = prepare(picture)
-    if preparation is not None:
-        return preparation
+    decision = strangeness(picture) or prepare(picture)
+    if decision is not None:
+        return decision
     pairs = [(viewer, node) for viewer in picture.live for node in picture.live if viewer is not node and not viewer.knows(node.id)]
     if not pairs:
         return None
-    state = "S1" if not picture.owned and len(groups) == len(picture.live) else "S2" if not picture.owned else "S8"
     return Act(
-        state,
+        _meeting(picture),
         "meet",
         "nodes do not know each other yet",
         tuple(meet(viewer, node, f"{viewer.name} meets {node.name}") for viewer, node in pairs),
     )
 
 
-def _components(picture: Picture) -> list[list[Node]]:
-    """Groups of nodes that know of each other, the one to join first: it has slots, or most nodes, or the lowest ordinal."""
-    groups: list[list[Node]] = []
-    for node in picture.live:
-        near = [group for group in groups if any(node.knows(other.id) or other.knows(node.id) for other in group)]
-        groups = [group for group in groups if group not in near] + [[other for group in near for other in group] + [node]]
-    return sorted(
-        groups, key=lambda group: (not any(node.slots for node in group), -len(group), min(node.target.ordinal for node in group))
-    )
-
-
-def _prior_cluster(picture: Picture) -> Decision | None:
-    """R3: nobody owns a slot, yet a cluster was here before. Forming another would hide what became of it."""
-    marker = picture.observation.marker
-    if picture.owned or marker is None or not picture.live or not picture.lost:
-        return None
-    ids = ", ".join(sorted(marker.ids.values()))
-    return Refuse(
-        "S1",
-        f"A cluster was formed on these nodes before (fingerprint {marker.fingerprint}, node IDs {ids}), now none of them owns a slot, and {picture.lost}. "
-        "Check that the data directories are mounted where they were (nodes.conf is in them). To form a new, empty cluster all the same: "
-        f"allow_data_loss: [{marker.fingerprint!r}]",
-    )
-
-
-def _not_joinable(picture: Picture, groups: list[list[Node]]) -> Decision | None:
-    """S20 two clusters; S23 data or foreign knowledge on a node that is to join; S1 data on a node that is to be formed from."""
-    with_slots = [group for group in groups if any(node.slots for node in group)]
-    if len(with_slots) > 1:
-        listed = "; ".join(
-            ", ".join(
-                f"{node.name} ({node.id}, {node.keys} keys, slots {slots.text(node.slots)})" for node in group if node.slots or node.keys
-            )
-            for group in with_slots
-        )
-        return Refuse(
-            "S20", f"These nodes are {len(with_slots)} separate clusters; joining them would silently drop one's data: {listed}; {NEXT}."
-        )
-    newcomers = [node for group in groups[1 if with_slots else 0 :] for node in group]
-    for node in newcomers:
-        if not node.empty:
-            return Refuse(
-                "S23" if with_slots else "S1",
-                f"{node.name} ({node.id}) is not part of the cluster and holds {node.keys} keys and {node.functions} function libraries: it is not joined. "
-                "Do not restart it (a restart can delete keys in slots it does not own). Save what is needed, then empty it yourself: "
-                f"{redis_cli(node, 'FLUSHALL')} and {redis_cli(node, 'FUNCTION FLUSH')}",
-            )
-    for group in groups[1 if with_slots else 0 :]:
-        for node in group:
-            others = [entry for entry in node.entries.values() if entry.id in picture.strangers]
-            if others and (with_slots or any(entry.slots for entry in others) or reachable(others)):
-                known = ", ".join(picture.who(entry.id) for entry in others)
-                return Refuse(
-                    "S23",
-                    f"{node.name} ({node.id}) remembers another cluster: {known}. It is not joined. If that cluster is really gone: "
-                    f"{redis_cli(node, 'CLUSTER RESET')}",
-                )
-    return None
+def _meeting(picture: Picture) -> str:
+    """Why nodes meet: the first forming, a cluster in two pieces, one that is to grow, or a node that came back as another."""
+    groups = components(picture)
+    if not picture.owned:
+        return "S1" if len(groups) == len(picture.live) else "S2"
+    if sum(any(node.slots for node in group) for group in groups) > 1:
+        return "S20"
+    if picture.strangers:
+        return "S8"
+    if len(picture.owners) < picture.desired.masters:
+        return "S29"
+    return "S31" if len(picture.attached) < picture.desired.masters * picture.desired.replicas else "S8"
 
 
 def forget(picture: Picture) -> Decision | None:
-    """S22: dead IDs without slots that are no target's, on all nodes at once (a node that was left out would tell the others again after 60 s)."""
-    dead = []
+    """S22 dead IDs without slots, S21 live ones by name: on all nodes at once (one that was left out would tell the others again after 60 s)."""
+    leaving = []
     for node_id, entries in picture.strangers.items():
-        if reachable(entries):
+        alive = reachable(entries)
+        if alive and (node_id not in picture.desired.forget or any(entry.slots for entry in entries)):
             return foreign(picture, node_id)
         if any(entry.slots for entry in entries):
             return None
-        followers = [node.name for node in picture.live if node.master == node_id]
+        followers = [node for node in picture.live if node.master == node_id]
         if followers:
+            names = ", ".join(node.name for node in followers)
             return Refuse(
                 "S22",
-                f"{picture.who(node_id)} is gone, but {', '.join(followers)} still name it as their master, so it is not forgotten; {NEXT}.",
+                f"{picture.who(node_id)} is to be forgotten, but {names} still name it as their master: a node does not forget its master, and an election "
+                f"needs to know it. Give them one that is there: {redis_cli(followers[0], 'CLUSTER REPLICATE <its ID>')}",
             )
-        if not any(entry.failed for entry in entries) and picture.age("dying") <= 2 * picture.node_timeout + 10:
+        if not alive and not any(entry.failed for entry in entries) and picture.age("dying") <= 2 * picture.node_timeout + 10:
             return Wait("S17", "dying", f"{picture.who(node_id)} does not answer its peers any more", FOREVER, "")
-        dead.append(node_id)
-    if not dead:
+        leaving.append((node_id, alive))
+    if not leaving:
         return None
     actions = tuple(
-        Action(node.name, ("CLUSTER", "FORGET", node_id), f"{picture.who(node_id)} is gone, has no slots and no replica")
-        for node_id in dead
+        Action(
+            node.name,
+            ("CLUSTER", "FORGET", node_id),
+            f"{picture.who(node_id)} {'is alive, and forget_node_ids names it' if alive else 'is gone'}; it has no slots and no replica",
+        )
+        for node_id, alive in leaving
         for node in picture.live
         if node.knows(node_id)
     )
-    return Act("S22", "forget", f"{len(dead)} dead IDs are remembered", actions)
+    state = "S21" if any(alive for _unused, alive in leaving) else "S22"
+    return Act(state, "forget", f"{len(leaving)} IDs are remembered that are to be forgotten", actions)

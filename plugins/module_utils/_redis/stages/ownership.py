@@ -9,7 +9,8 @@ from __future__ import annotations
 from ansible_collections.progressive.platform.plugins.module_utils._redis import slots
 from ansible_collections.progressive.platform.plugins.module_utils._redis.model import Act, Action, Decision, Node, Refuse, Wait
 from ansible_collections.progressive.platform.plugins.module_utils._redis.picture import Picture
-from ansible_collections.progressive.platform.plugins.module_utils._redis.stages.common import FOREVER, NEXT
+from ansible_collections.progressive.platform.plugins.module_utils._redis.stages.common import FOREVER, NEXT, add_slots
+from ansible_collections.progressive.platform.plugins.module_utils._redis.stages.recovery import recover
 
 
 def coverage(picture: Picture) -> Decision | None:
@@ -19,47 +20,34 @@ def coverage(picture: Picture) -> Decision | None:
     """
     if sum(slots.size(node.slots) for node in picture.owners) > slots.size(picture.owned):
         return settled(picture)
+    if picture.gap:
+        return _uncovered(picture)
     if len(picture.owners) > picture.desired.masters:
         names = ", ".join(f"{node.name} ({node.id}, {slots.size(node.slots)} slots)" for node in picture.owners)
         return Refuse(
             "S30", f"{len(picture.owners)} masters own slots and {picture.desired.masters} are wanted: {names}; scaling in is {NEXT}."
         )
-    if not picture.gap:
-        return None
-    if any(entry.slots & picture.gap for entries in picture.strangers.values() for entry in entries):
-        return None
-    if not picture.forming:
-        holders = ", ".join(f"{node.name} ({node.keys} keys)" for node in picture.live if not node.empty) or "none"
-        return Refuse(
-            "S11",
-            f"Slots {slots.text(picture.gap)} have no owner, and the cluster has been complete or holds data (nodes with keys: {holders}). "
-            f"Look for their keys with CLUSTER COUNTKEYSINSLOT on every node before CLUSTER ADDSLOTSRANGE; {NEXT}.",
-        )
+    return None
+
+
+def _uncovered(picture: Picture) -> Decision | None:
     wanted = picture.desired.masters - len(picture.owners)
-    if not picture.complete:
+    owned_once = any(entry.slots & picture.gap for entries in picture.strangers.values() for entry in entries)
+    if not picture.live or not picture.complete:
         return None
-    if wanted <= 0:
-        return Refuse(
-            "S11",
-            f"Slots {slots.text(picture.gap)} have no owner and all {picture.desired.masters} masters have slots already: somebody removed them; {NEXT}.",
-        )
+    if owned_once or not picture.forming or wanted <= 0:
+        return recover(picture)
     chosen = [node for node in picture.new_masters if not node.slots]
-    if any(node.master for node in chosen) or len(chosen) < wanted:
-        return Refuse(
-            "S27",
-            f"Slots {slots.text(picture.gap)} need {wanted} more masters, and the nodes left are replicas of masters without slots; {NEXT}.",
-        )
-    actions = []
-    for node, share in zip(chosen, slots.split(picture.gap, len(chosen)), strict=True):
-        actions.append(Action(node.name, _add_slots(node, share), f"becomes the master of slots {slots.text(share)}"))
-    return Act("S1" if not picture.owned else "S3", "slots", f"slots {slots.text(picture.gap)} have never had an owner", tuple(actions))
-
-
-def _add_slots(node: Node, share: int) -> tuple[str, ...]:
-    """ADDSLOTSRANGE exists from 7.0; one command either way, so that a master has all of its slots or none."""
-    if node.release >= (7,):
-        return ("CLUSTER", "ADDSLOTSRANGE", *(str(bound) for pair in slots.ranges(share) for bound in pair))
-    return ("CLUSTER", "ADDSLOTS", *(str(slot) for slot in slots.numbers(share)))
+    freed = tuple(
+        Action(node.name, ("CLUSTER", "RESET", "SOFT"), "is to be a master, and everything is empty") for node in chosen if node.master
+    )
+    if freed:
+        return Act("S27", "reset", "nodes that are to be masters are replicas of masters without slots", freed)
+    actions = tuple(
+        Action(node.name, add_slots(node, share), f"becomes the master of slots {slots.text(share)}")
+        for node, share in zip(chosen, slots.split(picture.gap, len(chosen)), strict=True)
+    )
+    return Act("S1" if not picture.owned else "S3", "slots", f"slots {slots.text(picture.gap)} have never had an owner", actions)
 
 
 def agreement(picture: Picture) -> Decision | None:

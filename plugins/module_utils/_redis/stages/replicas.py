@@ -15,21 +15,26 @@ from ansible_collections.progressive.platform.plugins.module_utils._redis.stages
 
 
 def replicas(picture: Picture) -> Decision | None:
-    """S1, S8, S26, S27: live nodes without slots become replicas of the shards that need them, by placement."""
+    """S1, S8, S26, S27, S31: live nodes without slots become replicas of the shards that need them, by placement."""
     if not structured(picture):
         return None
     idle = [node for node in picture.live if not node.slots and node.id not in picture.attached]
     if not idle:
         return None
-    for node in idle:
-        if node.keys and not node.master:
+    filled = [node for node in idle if node.keys and not node.master]
+    for node in filled:
+        if node.id not in picture.desired.discard:
             return Refuse(
                 "S26",
                 f"{node.name} ({node.id}) is a master without slots that holds {node.keys} keys; as a replica it would lose them. "
-                f"Save what is needed, then empty it yourself: {redis_cli(node, 'FLUSHALL')}",
+                f"Save what is needed; to drop the rest: discard_data: [{node.id}] ({redis_cli(node, 'FLUSHALL')})",
             )
+    if filled:
+        flush = tuple(Action(node.name, ("FLUSHALL",), f"discard_data names it: {node.keys} keys are dropped") for node in filled)
+        return Act("S26", "discard", "masters without slots are emptied", flush)
     best = place(picture.members, picture.desired.masters, [node.id for node in picture.owners], picture.attached)
-    state = "S1" if picture.forming else "S27" if any(node.master for node in idle) else "S8" if picture.strangers else "S26"
+    needed = len(picture.attached) < picture.desired.masters * picture.desired.replicas
+    state = "S27" if any(node.master for node in idle) else "S8" if picture.strangers else "S31" if needed else "S26"
     actions = tuple(
         Action(
             node.name,
@@ -38,7 +43,7 @@ def replicas(picture: Picture) -> Decision | None:
         )
         for node in idle
     )
-    return Act(state, "replicate", "nodes without slots become replicas", actions)
+    return Act("S1" if picture.forming else state, "replicate", "nodes without slots become replicas", actions)
 
 
 def replication(picture: Picture) -> Decision | None:
@@ -107,7 +112,7 @@ def distribution(picture: Picture) -> Decision | None:
 
 def topology(picture: Picture) -> Decision | None:
     """S25, only when asked for: replicas change places when that separates copies, one at a time and never at the cost of a copy."""
-    if not picture.desired.rebalance_topology or not structured(picture):
+    if not picture.desired.rebalance_topology or not structured(picture) or any(node.me.open_slots for node in picture.live):
         return None
     owner_ids = [node.id for node in picture.owners]
     now = picture.placement
