@@ -39,6 +39,12 @@ class Store(t.Protocol):
 
     def renew(self) -> None: ...
 
+    def note(self, kind: str) -> dict[str, t.Any]:
+        """What a backup, a restore or a drill has left here; empty when there was none."""
+        ...
+
+    def keep(self, kind: str, facts: t.Mapping[str, t.Any]) -> None: ...
+
 
 def to_json(marker: Marker) -> str:
     fields = {"state": marker.state, "ids": marker.ids, "uids": marker.uids, "volumes": marker.volumes, "settings": marker.settings}
@@ -53,6 +59,18 @@ def from_json(text: str, origin: str) -> Marker:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise PlatformError(
             f"The marker {origin} cannot be read ({error}). It says which cluster was formed here; repair it, or remove it if none was."
+        ) from error
+
+
+def _note(text: str, origin: str) -> dict[str, t.Any]:
+    try:
+        facts = json.loads(text)
+        if isinstance(facts, dict):
+            return facts
+        raise ValueError("it is no mapping")
+    except ValueError as error:
+        raise PlatformError(
+            f"{origin} cannot be read ({error}). It only remembers a backup, restore or drill: remove it and run again."
         ) from error
 
 
@@ -73,10 +91,7 @@ class Files:
 
     def write(self, marker: Marker) -> None:
         """Replace the file in one step, so that a kill leaves the old or the new one."""
-        self._marker.parent.mkdir(parents=True, exist_ok=True)
-        part = self._marker.with_suffix(".part")
-        part.write_text(to_json(marker), encoding="utf-8")
-        part.replace(self._marker)
+        self._replace(self._marker, to_json(marker))
 
     @contextlib.contextmanager
     def lock(self, timeout: float) -> Iterator[None]:
@@ -100,6 +115,20 @@ class Files:
     def renew(self) -> None:
         """The kernel holds the lock."""
 
+    def note(self, kind: str) -> dict[str, t.Any]:
+        path = self._marker.with_suffix(f".{kind}.json")
+        return _note(path.read_text(encoding="utf-8"), str(path)) if path.exists() else {}
+
+    def keep(self, kind: str, facts: t.Mapping[str, t.Any]) -> None:
+        self._replace(self._marker.with_suffix(f".{kind}.json"), json.dumps(facts, indent=1))
+
+    @staticmethod
+    def _replace(path: Path, text: str) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_suffix(".part")
+        part.write_text(text, encoding="utf-8")
+        part.replace(path)
+
 
 class Objects:
     """Marker and lock of the cluster ``name`` in a namespace."""
@@ -108,6 +137,7 @@ class Objects:
         self._client = client
         self._clock = clock
         self._namespace = namespace
+        self._name = name
         self._marker = f"{name}-marker"
         self._lease = f"{name}-converge"
         self._labels = {
@@ -126,15 +156,25 @@ class Objects:
         return from_json(found["data"]["marker"], f"ConfigMap {self._namespace}/{self._marker}") if found else None
 
     def write(self, marker: Marker) -> None:
+        self._write(self._marker, {"marker": to_json(marker)})
+
+    def note(self, kind: str) -> dict[str, t.Any]:
+        found = self._get("api", "v1", "configmaps", f"{self._name}-{kind}")
+        return _note(found.get("data", {}).get("note", ""), f"ConfigMap {self._namespace}/{self._name}-{kind}") if found else {}
+
+    def keep(self, kind: str, facts: t.Mapping[str, t.Any]) -> None:
+        self._write(f"{self._name}-{kind}", {"note": json.dumps(facts, indent=1)})
+
+    def _write(self, name: str, data: dict[str, str]) -> None:
         body = {
             "apiVersion": "v1",
             "kind": "ConfigMap",
-            "metadata": {"name": self._marker, "namespace": self._namespace, "labels": self._labels},
-            "data": {"marker": to_json(marker)},
+            "metadata": {"name": name, "namespace": self._namespace, "labels": self._labels},
+            "data": data,
         }
         path = quote("api", "v1", "namespaces", self._namespace, "configmaps")
         try:
-            self._client.request("PUT", f"{path}/{self._marker}", body)
+            self._client.request("PUT", f"{path}/{name}", body)
         except ApiError as error:
             if error.status != 404:
                 raise
