@@ -14,10 +14,14 @@ import typing as t
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from ansible_collections.progressive.platform.plugins.module_utils._redis.access import Access
+
 from ansible_collections.progressive.platform.plugins.module_utils._redis.engines import Release
 
 EVICT = "EVICT"
 """First word of the action that has a pod replaced: for the API server, not for Redis; the second word is the pod's UID."""
+RECREATE = "RECREATE"
+"""First word of the action that deletes a pod with its claims, for its controller to make both anew (S33); then the pod's UID."""
 FORMATION_TIMEOUT = 500
 """cluster-node-timeout in milliseconds while an empty cluster forms: the server waits that long (500 at least, 5000 at most) before it says ok."""
 
@@ -236,6 +240,7 @@ class Desired:
     forget: frozenset[str] = frozenset()
     recreate: frozenset[str] = frozenset()
     node_timeout_ms: int = 0
+    access: Access = Access()
     load_timeout: float = 300.0
     agreement_timeout: float = 30.0
     config: Mapping[str, str] = field(default_factory=dict)

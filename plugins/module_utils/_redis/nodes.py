@@ -16,9 +16,18 @@ from concurrent.futures import ThreadPoolExecutor
 
 from ansible_collections.progressive.platform.plugins.module_utils._kube.client import ApiError, Client, quote
 from ansible_collections.progressive.platform.plugins.module_utils._kube.forward import forward
+from ansible_collections.progressive.platform.plugins.module_utils._kube.logs import last_log
 from ansible_collections.progressive.platform.plugins.module_utils._redis.access import Access, Door, Login, Refused
 from ansible_collections.progressive.platform.plugins.module_utils._redis.closer import answered, questions
-from ansible_collections.progressive.platform.plugins.module_utils._redis.model import EVICT, Action, Marker, Node, Observation, Target
+from ansible_collections.progressive.platform.plugins.module_utils._redis.model import (
+    EVICT,
+    RECREATE,
+    Action,
+    Marker,
+    Node,
+    Observation,
+    Target,
+)
 from ansible_collections.progressive.platform.plugins.module_utils._redis.observe import READERS, explained, node_of
 from ansible_collections.progressive.platform.plugins.module_utils._redis.resp import (
     Command,
@@ -36,6 +45,8 @@ ANSWER_WITHIN = 5.0
 """Seconds for the replies of one round trip; a node that is slower counts as absent in that pass."""
 EVICT_WITHIN = 5.0
 AT_ONCE = 16
+LOG_LINES = 3
+LOG_WITHIN = 3.0
 ZONE_LABEL = "topology.kubernetes.io/zone"
 
 
@@ -48,6 +59,9 @@ class Source(t.Protocol):
 
     def evict(self, name: str, uid: str) -> str:
         """Have the pod replaced, if it is still this one; returns why not now, empty when it is on its way."""
+
+    def recreate(self, name: str, uid: str) -> str:
+        """Delete the pod and its volume claims, if it is still this one; returns why not, empty when they are going."""
 
 
 class Addresses:
@@ -79,6 +93,9 @@ class Addresses:
     def evict(self, name: str, uid: str) -> str:
         return f"{name} is an address and no pod: whoever runs that server replaces it"
 
+    def recreate(self, name: str, uid: str) -> str:
+        return self.evict(name, uid)
+
 
 class Pods:
     """Nodes that are the pods of a label selector, reached by port-forward with the kubeconfig's own rights."""
@@ -89,6 +106,7 @@ class Pods:
         self._selector = selector
         self._port = port
         self._zones: dict[str, str] = {}
+        self._last_words: dict[tuple[str, int], str] = {}
 
     def targets(self) -> list[Target]:
         """Pods in the order of their ordinals; one that is not running yet is listed with the reason, one that is ending is left out."""
@@ -104,7 +122,8 @@ class Pods:
                 self._zones = self._read_zones()
             volumes, newest = claims.result(), revisions.result()
         pods.sort(key=lambda pod: natural(pod["metadata"]["name"]))
-        return [self._target(ordinal, pod, volumes, newest) for ordinal, pod in enumerate(pods)]
+        numbers = ordinals([pod["metadata"]["name"] for pod in pods])
+        return [self._target(ordinal, pod, volumes, newest) for ordinal, pod in zip(numbers, pods, strict=True)]
 
     def dial(self, target: Target) -> socket.socket:
         return forward(self._client, self._namespace, target.name, self._port)
@@ -127,9 +146,40 @@ class Pods:
                 raise
         return ""
 
+    def recreate(self, name: str, uid: str) -> str:
+        """The claims first: they stay until their pod is gone, and a pod that comes before they are gone waits for new ones."""
+        path = quote("api", "v1", "namespaces", self._namespace, "pods", name)
+        pod = self._client.find(path)
+        if pod is None or pod["metadata"]["uid"] != uid:
+            return ""
+        try:
+            for claim in _claim_names(pod):
+                self._client.request("DELETE", quote("api", "v1", "namespaces", self._namespace, "persistentvolumeclaims", claim))
+            self._client.request("DELETE", path, {"kind": "DeleteOptions", "apiVersion": "v1", "preconditions": {"uid": uid}})
+        except ApiError as error:
+            if error.status not in (404, 409):
+                return f"it may not be deleted: {error.server_message}"
+        return ""
+
+    def _crashed(self, pod: dict[str, t.Any]) -> str:
+        """Why a server that ends again and again did so last: the container's own last words, or the end of its log; empty when none does."""
+        for container in pod.get("status", {}).get("containerStatuses", []):
+            if container.get("state", {}).get("waiting", {}).get("reason") != "CrashLoopBackOff":
+                continue
+            times = container.get("restartCount", 0)
+            ended = container.get("lastState", {}).get("terminated", {})
+            key = (pod["metadata"]["uid"], times)
+            if key not in self._last_words:
+                path = quote("api", "v1", "namespaces", self._namespace, "pods", pod["metadata"]["name"], "log")
+                text = (ended.get("message") or "").strip() or last_log(self._client, path, container["name"], LOG_LINES, LOG_WITHIN)
+                self._last_words[key] = " | ".join(line.strip() for line in text.splitlines()[-LOG_LINES:])
+            why = f"{container['name']} ended {times} times, exit code {ended.get('exitCode', 'unknown')}"
+            return f"{why}, its last words: {self._last_words[key]}" if self._last_words[key] else why
+        return ""
+
     def _target(self, ordinal: int, pod: dict[str, t.Any], claims: Mapping[str, str], revisions: Mapping[str, str]) -> Target:
         spec, status = pod["spec"], pod.get("status", {})
-        names = [volume["persistentVolumeClaim"]["claimName"] for volume in spec.get("volumes", []) if "persistentVolumeClaim" in volume]
+        crashed = self._crashed(pod)
         return Target(
             name=pod["metadata"]["name"],
             host=status.get("podIP", ""),
@@ -138,8 +188,9 @@ class Pods:
             uid=pod["metadata"]["uid"],
             node=spec.get("nodeName", ""),
             zone=self._zones.get(spec.get("nodeName", ""), ""),
-            volumes=tuple(claims[name] for name in names if name in claims),
-            problem=_pod_problem(status),
+            volumes=tuple(claims[name] for name in _claim_names(pod) if name in claims),
+            problem=crashed or _pod_problem(status),
+            crashed=crashed,
             update=_pod_update(pod, revisions),
             ready=any(one["type"] == "Ready" and one["status"] == "True" for one in status.get("conditions", [])),
         )
@@ -191,9 +242,23 @@ def split_address(text: str) -> tuple[str, int]:
         return host, int(port)
 
 
+def ordinals(names: Sequence[str]) -> list[int]:
+    """The numbers a StatefulSet gave its pods, so that a missing one leaves a gap; for names of another kind their order."""
+    found = [re.fullmatch(r"(.+)-(\d+)", name) for name in names]
+    matches = [match for match in found if match]
+    if len(matches) < len(names) or len({match[1] for match in matches}) > 1:
+        return list(range(len(names)))
+    return [int(match[2]) for match in matches]
+
+
 def natural(name: str) -> tuple[t.Any, ...]:
     """Sort key by which ``redis-10`` follows ``redis-9``."""
     return tuple((0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", name))
+
+
+def _claim_names(pod: dict[str, t.Any]) -> list[str]:
+    volumes = pod["spec"].get("volumes", [])
+    return [volume["persistentVolumeClaim"]["claimName"] for volume in volumes if "persistentVolumeClaim" in volume]
 
 
 def _pod_problem(status: Mapping[str, t.Any]) -> str:
@@ -247,6 +312,7 @@ class Cluster:
         if self._stale or len(self._targets) < count:
             self._locate()
         problems = self._connect()
+        self._log_in_anew()
         replies = self._ask({target.name: self._readers for target in self._targets if target.name not in problems})
         nodes = [problems.get(target.name) or node_of(target, replies[target.name]) for target in self._targets]
         nodes = self._look_closer([explained(node, self._logins.get(node.name)) for node in nodes])
@@ -258,8 +324,8 @@ class Cluster:
         outcome: dict[Action, Reply | ConnectionLost] = {}
         by_order: dict[int, dict[str, list[Action]]] = {}
         for action in actions:
-            if action.command[0] == EVICT:
-                outcome[action] = self._evict(action)
+            if action.command[0] in (EVICT, RECREATE):
+                outcome[action] = self._replace(action)
                 continue
             by_order.setdefault(action.order, {}).setdefault(action.node, []).append(action)
         for _order, by_node in sorted(by_order.items()):
@@ -274,9 +340,10 @@ class Cluster:
                 break
         return outcome
 
-    def _evict(self, action: Action) -> Reply:
+    def _replace(self, action: Action) -> Reply:
         self._stale = True
-        why_not = self._source.evict(action.node, action.command[1])
+        how = self._source.evict if action.command[0] == EVICT else self._source.recreate
+        why_not = how(action.node, action.command[1])
         return ReplyError(why_not) if why_not else "OK"
 
     def same_ids(self, expected: Mapping[str, str]) -> list[str]:
@@ -314,6 +381,15 @@ class Cluster:
                 problems[target.name] = result
         return problems
 
+    def _log_in_anew(self) -> None:
+        """Who was let in with a former password, or as the default user, asks again: a rotation may have reached that node meanwhile."""
+        access = self.access
+        late = [name for name, login in self._logins.items() if login.rank or (login.user and login.user != access.user)]
+        answers = self._ask({name: [access.command] for name in late if not self._connections[name].closed})
+        for name, answer in answers.items():
+            if not isinstance(answer, ConnectionLost) and answer[0] == "OK":
+                self._logins[name] = Login(self._connections[name], access.user)
+
     def another(self, name: str) -> Connection:
         """A further connection to a node that has been observed, logged in like the first; raises ConnectionLost. The caller closes it."""
         opened = self._open(next(target for target in self._targets if target.name == name))
@@ -321,9 +397,9 @@ class Cluster:
             raise ConnectionLost(opened.problem)
         return opened.connection
 
-    def ask(self, commands: Mapping[str, Sequence[Command]]) -> dict[str, list[Reply] | ConnectionLost]:
-        """One round trip beside the observation: each node (by target name) its pipeline."""
-        return self._ask(commands)
+    def ask(self, commands: Mapping[str, Sequence[Command]], within: float = ANSWER_WITHIN) -> dict[str, list[Reply] | ConnectionLost]:
+        """One round trip beside the observation: each node (by target name) its pipeline, answered within so many seconds."""
+        return self._ask(commands, within)
 
     def login(self, name: str) -> Login | None:
         """How the connection to a node was got; None when there is none."""
@@ -346,5 +422,5 @@ class Cluster:
         asked = questions(nodes, self.access)
         return answered(nodes, self._ask(asked), self.access) if asked else nodes
 
-    def _ask(self, commands: Mapping[str, Sequence[Command]]) -> dict[str, list[Reply] | ConnectionLost]:
-        return call_all(self._connections, commands, self._clock.now() + ANSWER_WITHIN)
+    def _ask(self, commands: Mapping[str, Sequence[Command]], within: float = ANSWER_WITHIN) -> dict[str, list[Reply] | ConnectionLost]:
+        return call_all(self._connections, commands, self._clock.now() + within)

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from ansible_collections.progressive.platform.plugins.module_utils._redis import slots
 from ansible_collections.progressive.platform.plugins.module_utils._redis.model import (
     EVICT,
+    RECREATE,
     Act,
     Action,
     Decision,
@@ -19,6 +20,8 @@ from ansible_collections.progressive.platform.plugins.module_utils._redis.model 
     Entry,
     Node,
     Observation,
+    Persistence,
+    Transfer,
     Wait,
 )
 from ansible_collections.progressive.platform.plugins.module_utils._redis.picture import Picture, announced
@@ -40,8 +43,8 @@ def foresee(observation: Observation, desired: Desired, ages: Mapping[str, float
         if isinstance(decision, Act):
             if decision.kind in {"prepare", "slots"}:
                 observation = dataclasses.replace(observation, marker=announced(observation, decision.actions))
-            observation = after(observation, decision.actions)
-        elif isinstance(decision, Wait) and decision.key in {"moved", "links", "agreement", "epochs", "links down", "verdict"}:
+            observation = moved(after(observation, decision.actions), decision.transfers)
+        elif isinstance(decision, Wait) and decision.key in {"moved", "links", "agreement", "epochs", "links down", "verdict", "ready"}:
             observation = rested(observation)
         else:
             break
@@ -58,10 +61,14 @@ def after(observation: Observation, actions: Iterable[Action]) -> Observation:
     for action in sorted(actions, key=lambda action: action.order):
         if action.command[0] == EVICT:
             nodes[action.node] = _replaced(nodes[action.node])
-        elif action.command[1] == "SETSLOT":
+        elif action.command[0] == RECREATE:
+            nodes[action.node] = Node(nodes[action.node].target, problem="its pod and its volume are being made anew", kind="absent")
+        elif action.command[:2] == ("CLUSTER", "RESET"):
+            nodes = _reset(nodes, nodes[action.node], hard=action.command[2] == "HARD")
+        elif action.command[1:2] == ("SETSLOT",):
             slot_commands.setdefault(action.node, []).append(action.command)
         else:
-            former = nodes[action.node].master if action.command[1] == "FAILOVER" else ""
+            former = nodes[action.node].master if action.command[1:2] == ("FAILOVER",) else ""
             nodes[action.node] = _changed(nodes, nodes[action.node], action.command)
             if former:
                 nodes.update(_followed(nodes, former, nodes[action.node].id))
@@ -80,9 +87,52 @@ def _followed(nodes: Mapping[str, Node], former: str, heir: str) -> dict[str, No
     return result
 
 
+def _reset(nodes: Mapping[str, Node], node: Node, hard: bool) -> dict[str, Node]:
+    """Alone and without slots, a replica without its copy; whoever knew it has to meet it again, and after a hard reset it is another node."""
+    node_id = f"the new ID of {node.name}" if hard else node.id
+    flags = (node.me.flags - {"slave"}) | {"master"}
+    me = dataclasses.replace(node.me, id=node_id, master="", slots=0, epoch=0 if hard else node.me.epoch, flags=flags, open_slots={})
+    keys = 0 if node.master else node.keys
+    alone = dataclasses.replace(
+        node, id=node_id, keys=keys, stray_keys=None, open_keys={}, persistence=Persistence(), entries={node_id: me}
+    )
+    others = {
+        name: dataclasses.replace(other, entries={key: entry for key, entry in other.entries.items() if hard or key != node.id})
+        for name, other in nodes.items()
+    }
+    return {**others, node.name: alone}
+
+
 def _replaced(node: Node) -> Node:
     """A pod of the newest template: its node comes back with its volume."""
     return dataclasses.replace(node, target=dataclasses.replace(node.target, update="", problem="", ready=True))
+
+
+def moved(observation: Observation, transfers: Iterable[Transfer]) -> Observation:
+    """The observation once the slots and their keys are where they are to go."""
+    nodes = {node.name: node for node in observation.nodes}
+    for transfer in transfers:
+        giver, taker = nodes[transfer.giver], nodes[transfer.taker]
+        open_slots = {slot: way for slot, way in giver.me.open_slots.items() if not transfer.slots >> slot & 1}
+        left = 0 if giver.slots & ~transfer.slots == 0 else giver.keys - transfer.keys
+        nodes[giver.name] = _with_me(
+            dataclasses.replace(giver, keys=left, dataset=giver.dataset - transfer.size),
+            dataclasses.replace(giver.me, slots=giver.me.slots & ~transfer.slots, open_slots=open_slots),
+        )
+        open_slots = {slot: way for slot, way in taker.me.open_slots.items() if not transfer.slots >> slot & 1}
+        owned = taker.me.slots if transfer.cold else taker.me.slots | transfer.slots
+        epoch = max(node.current_epoch for node in nodes.values()) + 1
+        nodes[taker.name] = _with_me(
+            dataclasses.replace(
+                taker,
+                keys=taker.keys + transfer.keys,
+                dataset=taker.dataset + transfer.size,
+                functions=max(taker.functions, giver.functions),
+                current_epoch=epoch,
+            ),
+            dataclasses.replace(taker.me, slots=owned, open_slots=open_slots, epoch=epoch),
+        )
+    return rested(dataclasses.replace(observation, nodes=tuple(nodes[node.name] for node in observation.nodes)))
 
 
 def rested(observation: Observation) -> Observation:
@@ -100,7 +150,9 @@ def rested(observation: Observation) -> Observation:
         if not node.live:
             result.append(node)
             continue
-        entries = {entry.id: entry for entry in node.entries.values() if entry.id not in live}
+        entries = {
+            entry.id: dataclasses.replace(entry, slots=entry.slots & ~claimed) for entry in node.entries.values() if entry.id not in live
+        }
         for other in mutual[node.id]:
             entries[other] = (
                 own[other] if other == node.id else dataclasses.replace(own[other], flags=own[other].flags - {"myself"}, open_slots={})
@@ -115,6 +167,10 @@ def rested(observation: Observation) -> Observation:
 def _changed(nodes: Mapping[str, Node], node: Node, command: tuple[str, ...]) -> Node:
     me = node.me
     match command:
+        case ("ACL", "SETUSER", *_user):
+            return dataclasses.replace(node, former_login=False)
+        case ("CONFIG", "SET", "masterauth", *_password):
+            return dataclasses.replace(node, former_masterauth=False)
         case ("CONFIG", "SET", "cluster-node-timeout", value):
             return dataclasses.replace(node, node_timeout_ms=int(value))
         case ("CONFIG", "SET", "repl-diskless-sync-delay", value):
@@ -134,6 +190,14 @@ def _changed(nodes: Mapping[str, Node], node: Node, command: tuple[str, ...]) ->
             return _with_me(node, dataclasses.replace(me, slots=me.slots | slots.mask(pairs)))
         case ("CLUSTER", "ADDSLOTS", *numbers):
             return _with_me(node, dataclasses.replace(me, slots=me.slots | slots.mask((int(slot), int(slot)) for slot in numbers)))
+        case ("CLUSTER", "DELSLOTSRANGE", *bounds):
+            return _freed(node, slots.mask(zip(map(int, bounds[::2]), map(int, bounds[1::2]), strict=True)))
+        case ("CLUSTER", "DELSLOTS", *numbers):
+            return _freed(node, slots.mask((int(slot), int(slot)) for slot in numbers))
+        case ("FLUSHALL",):
+            return dataclasses.replace(node, keys=0, stray_keys=None)
+        case ("FUNCTION", "FLUSH"):
+            return dataclasses.replace(node, functions=0)
         case ("CLUSTER", "REPLICATE", master):
             return _with_me(node, dataclasses.replace(me, master=master, flags=(me.flags - {"master"}) | {"slave"}))
         case ("CLUSTER", "FORGET", other_id):
@@ -146,6 +210,11 @@ def _changed(nodes: Mapping[str, Node], node: Node, command: tuple[str, ...]) ->
                 dataclasses.replace(me, master="", slots=taken, epoch=epoch, flags=(me.flags - {"slave"}) | {"master"}),
             )
     raise ValueError(f"no model of {command}")
+
+
+def _freed(node: Node, chosen: int) -> Node:
+    entries = {key: dataclasses.replace(entry, slots=entry.slots & ~chosen) for key, entry in node.entries.items()}
+    return dataclasses.replace(node, entries=entries)
 
 
 def _with_slots_set(node: Node, commands: Iterable[tuple[str, ...]]) -> Node:

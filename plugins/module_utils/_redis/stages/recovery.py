@@ -38,7 +38,7 @@ def recover(picture: Picture) -> Decision | None:
         return _unclear(picture, unclear)
     chosen = picture.gap & picture.desired.lost_slots
     if chosen:
-        return _give(picture, _shares(picture, chosen), "slots", "no node has a key of them, and allow_data_loss names them")
+        return _give(picture, _shares(picture, chosen), "reassign", "no node has a key of them, and allow_data_loss names them")
     owners = ", ".join(
         picture.who(node_id) for node_id, entries in picture.strangers.items() if any(one.slots & picture.gap for one in entries)
     )

@@ -6,12 +6,19 @@
 
 from __future__ import annotations
 
-from ansible_collections.progressive.platform.plugins.module_utils._redis.model import Act, Action, Decision, Entry, Node, Refuse, Wait
+from ansible_collections.progressive.platform.plugins.module_utils._redis.model import (
+    RECREATE,
+    Act,
+    Action,
+    Decision,
+    Entry,
+    Node,
+    Refuse,
+    Wait,
+)
 from ansible_collections.progressive.platform.plugins.module_utils._redis.picture import Picture
 from ansible_collections.progressive.platform.plugins.module_utils._redis.stages.common import redis_cli
 
-RECREATE = "RECREATE"
-"""First word of the command that is none of the server's: the pod is deleted with its claims, and the StatefulSet makes both anew."""
 CRASHING_AT_MOST = 30.0
 
 
@@ -86,5 +93,5 @@ def _recreate(picture: Picture, node: Node, entry: Entry | None, why: str) -> De
     if refusal or master is None:
         return Refuse("S33", f"recreate_replica names {node.name} ({why}), but {refusal}.")
     reason = f"{why}; its master {picture.who(master.id)} has the data"
-    command = (RECREATE, node.name, node.target.uid) if node.target.uid else ("CLUSTER", "RESET", "HARD")
+    command = (RECREATE, node.target.uid) if node.target.uid else ("CLUSTER", "RESET", "HARD")
     return Act("S33", "recreate", f"{node.name} is made anew from its master", (Action(node.name, command, reason),))
