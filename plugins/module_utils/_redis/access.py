@@ -14,7 +14,7 @@ import socket
 import ssl
 import tempfile
 import typing as t
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from ansible_collections.progressive.platform.plugins.module_utils._redis.resp import Connection, ConnectionLost, ReplyError
 from ansible_collections.progressive.platform.plugins.module_utils._run import Clock, PlatformError
@@ -47,8 +47,14 @@ class Access:
         return self.username or DEFAULT_USER
 
     @property
-    def password(self) -> str:
-        return self.passwords[0] if self.passwords else ""
+    def command(self) -> tuple[str, ...]:
+        """AUTH as it should be."""
+        return self.command_for(self.user, self.passwords[0])
+
+    @staticmethod
+    def command_for(user: str, password: str) -> tuple[str, ...]:
+        """Redis 5 knows no users, so the default one is not named."""
+        return ("AUTH", password) if user == DEFAULT_USER else ("AUTH", user, password)
 
 
 class Refused(Exception):
@@ -129,8 +135,7 @@ class Door:
         if access.user != DEFAULT_USER:
             attempts += [(DEFAULT_USER, rank, password) for rank, password in enumerate(access.passwords)]
         for user, rank, password in attempts:
-            command = ("AUTH", password) if user == DEFAULT_USER else ("AUTH", user, password)
-            reply = connection.call([command], deadline)[0]
+            reply = connection.call([access.command_for(user, password)], deadline)[0]
             if not isinstance(reply, ReplyError):
                 return Login(connection, user, rank)
             if reply.code == "LOADING":
@@ -252,3 +257,20 @@ def _reason(error: Exception) -> str:
     if isinstance(error, TimeoutError):
         return "no answer in time"
     return str(getattr(error, "reason", "") or error or type(error).__name__).replace("_", " ").lower()
+
+
+def shown(command: Sequence[str]) -> str:
+    """A command as a person may read it: passwords and their hashes are left out."""
+    words = []
+    hidden = 0
+    for index, word in enumerate(command):
+        if hidden:
+            words.append("***")
+            hidden -= 1
+            continue
+        words.append(f"{word[0]}***" if index > 2 and command[0] == "ACL" and word[:1] in {"#", "!", ">", "<"} else word)
+        if word.lower() in {"masterauth", "requirepass", "auth"}:
+            hidden = 1
+        elif word.lower() == "auth2":
+            hidden = 2
+    return " ".join(words)

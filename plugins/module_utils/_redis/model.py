@@ -15,7 +15,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ansible_collections.progressive.platform.plugins.module_utils._redis.access import Access
-
 from ansible_collections.progressive.platform.plugins.module_utils._redis.engines import Release
 
 EVICT = "EVICT"
@@ -240,7 +239,7 @@ class Desired:
     forget: frozenset[str] = frozenset()
     recreate: frozenset[str] = frozenset()
     node_timeout_ms: int = 0
-    access: Access = Access()
+    access: Access = field(default_factory=Access, repr=False)
     load_timeout: float = 300.0
     agreement_timeout: float = 30.0
     config: Mapping[str, str] = field(default_factory=dict)

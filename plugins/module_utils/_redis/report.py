@@ -10,7 +10,8 @@ import typing as t
 from collections.abc import Iterable, Sequence
 
 from ansible_collections.progressive.platform.plugins.module_utils._redis import slots
-from ansible_collections.progressive.platform.plugins.module_utils._redis.model import Act, Action, Decision, Node, Observation
+from ansible_collections.progressive.platform.plugins.module_utils._redis.access import shown
+from ansible_collections.progressive.platform.plugins.module_utils._redis.model import Act, Action, Decision, Node, Observation, Transfer
 from ansible_collections.progressive.platform.plugins.module_utils._redis.picture import Picture
 from ansible_collections.progressive.platform.plugins.module_utils._redis.stages.ownership import settled
 
@@ -97,10 +98,19 @@ def plan_rows(decisions: Iterable[Decision]) -> list[dict[str, t.Any]]:
             "state": step.state,
             "action": step.kind if isinstance(step, Act) else "wait",
             "reason": step.reason,
-            "commands": _commands(step.actions) if isinstance(step, Act) else [],
+            "commands": [*_commands(step.actions), *map(_transfer, step.transfers)] if isinstance(step, Act) else [],
         }
         for step in decisions
     ]
+
+
+def _transfer(transfer: Transfer) -> dict[str, str]:
+    how = "keys only, the owner of the slots is the other" if transfer.cold else f"{slots.size(transfer.slots)} slots"
+    return {
+        "node": transfer.giver,
+        "command": f"move slots {slots.text(transfer.slots)} to {transfer.taker}",
+        "reason": f"{how}, about {transfer.keys} keys of {transfer.size} bytes",
+    }
 
 
 def _commands(actions: Sequence[Action]) -> list[dict[str, str]]:
@@ -111,7 +121,7 @@ def _commands(actions: Sequence[Action]) -> list[dict[str, str]]:
             key = (action.node, " ".join(action.command[3:]), action.reason.replace(f"slot {action.command[2]}", "slots"))
             folded[key] = folded.get(key, 0) | 1 << int(action.command[2])
         else:
-            rows.append({"node": action.node, "command": " ".join(action.command), "reason": action.reason})
+            rows.append({"node": action.node, "command": shown(action.command), "reason": action.reason})
     rows += [
         {"node": node, "command": f"CLUSTER SETSLOT {slots.text(chosen)} {rest}", "reason": reason}
         for (node, rest, reason), chosen in folded.items()

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections import Counter
 
-from ansible_collections.progressive.platform.plugins.module_utils._redis.model import Decision, Refuse, Wait
+from ansible_collections.progressive.platform.plugins.module_utils._redis.access import hashed
+from ansible_collections.progressive.platform.plugins.module_utils._redis.model import Act, Action, Decision, Refuse, Wait
 from ansible_collections.progressive.platform.plugins.module_utils._redis.picture import Picture
 from ansible_collections.progressive.platform.plugins.module_utils._redis.stages.common import FOREVER, NEXT
 
@@ -33,6 +34,22 @@ def unusable(picture: Picture) -> Decision | None:
     return None
 
 
+def passwords(picture: Picture) -> Decision | None:
+    """S35: a change of the password that stopped half way is finished, first who is let in, then what replicas log in with; the former one stays."""
+    access = picture.desired.access
+    behind = [node for node in picture.live if node.former_login]
+    if behind:
+        command = ("ACL", "SETUSER", access.user, hashed(access.passwords[0]))
+        actions = tuple(Action(node.name, command, f"takes only the former password of user {access.user}") for node in behind)
+        return Act("S35", "password", "the new password is not taken everywhere yet", actions)
+    replicas = [node for node in picture.live if node.former_masterauth]
+    if not replicas:
+        return None
+    command = ("CONFIG", "SET", "masterauth", access.passwords[0])
+    actions = tuple(Action(node.name, command, "as a replica it logs in with the former password") for node in replicas)
+    return Act("S35", "password", "the new password is not used everywhere yet", actions)
+
+
 def loading(picture: Picture) -> Decision | None:
     """S16: a node that loads its data is present, not failed."""
     nodes = [node for node in picture.observation.nodes if node.kind == "loading"]
@@ -47,12 +64,12 @@ def loading(picture: Picture) -> Decision | None:
 def absent(picture: Picture) -> Decision | None:
     """Fewer nodes than wanted, or some that do not answer: their return is waited for, a pod may be on its way."""
     silent = [node for node in picture.observation.nodes if node.kind == "absent"]
-    missing = picture.desired.count - len(picture.observation.nodes)
+    missing = picture.missing
     if not silent and missing <= 0:
         return None
     wanted = f"{picture.desired.masters} masters with {picture.desired.replicas} replicas each need {picture.desired.count} nodes"
     parts = [f"{node.name}: {node.problem}" for node in silent]
     if missing > 0:
-        parts.append(f"{wanted}, {len(picture.observation.nodes)} are there")
+        parts.append(f"{wanted}, {picture.desired.count - missing} are there")
     state = "S1" if not picture.owned else "S17"
     return Wait(state, "absent", "; ".join(parts), FOREVER, "")
