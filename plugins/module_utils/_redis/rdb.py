@@ -359,6 +359,12 @@ def slot_of(key: bytes) -> int:
     return binascii.crc_hqx(key, 0) % slots.COUNT
 
 
+def library(code: bytes) -> str:
+    """The name a function library gives itself in its first line (``#!lua name=mylib``)."""
+    words = code.partition(b"\n")[0].split()
+    return next((word[5:].decode(errors="replace") for word in words if word.startswith(b"name=")), "")
+
+
 def shown(key: bytes) -> str:
     """A key as a message shows it."""
     text = key[:80].decode("utf-8", "backslashreplace")
