@@ -47,7 +47,7 @@ RESEND_FAILOVER = 6.0
 FAILING_AT_MOST = 10.0
 """Seconds for which a server may refuse the same command (``Unknown node`` while gossip is on its way) before that is the answer."""
 LOCK_WITHIN = 30.0
-SECRETS = re.compile(r"pass|masterauth|masteruser|aclfile|^user$|-key")
+SECRETS = re.compile(r"pass|^masterauth$|^masteruser$")
 STEPWISE = frozenset({"handover", "replace"})
 """Kinds of Act after which the timeout begins anew: a roll may take as long as it takes, each of its steps may not."""
 SETTING_AT_MOST = 3

@@ -184,7 +184,7 @@ class Pods:
             name=pod["metadata"]["name"],
             host=status.get("podIP", ""),
             port=self._port,
-            ordinal=ordinal,
+            ordinal=_ordinal(pod, ordinal),
             uid=pod["metadata"]["uid"],
             node=spec.get("nodeName", ""),
             zone=self._zones.get(spec.get("nodeName", ""), ""),
@@ -274,6 +274,13 @@ def _pod_problem(status: Mapping[str, t.Any]) -> str:
     if status.get("phase") == "Running" and status.get("podIP"):
         return ""
     return f"pod is {status.get('phase', 'unknown')}" + (f" ({'; '.join(reasons)})" if reasons else "")
+
+
+def _ordinal(pod: dict[str, t.Any], place: int) -> int:
+    """A StatefulSet's pods are counted by their names, also while one of them is away; others by their place in the order of names."""
+    owned = any(owner.get("kind") == "StatefulSet" for owner in pod["metadata"].get("ownerReferences", []))
+    number = pod["metadata"]["name"].rpartition("-")[2]
+    return int(number) if owned and number.isdigit() else place
 
 
 def _pod_update(pod: dict[str, t.Any], revisions: Mapping[str, str]) -> str:

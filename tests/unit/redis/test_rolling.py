@@ -228,7 +228,7 @@ def test_a_setting_that_the_server_does_not_have() -> None:
 def test_settings_as_the_words_of_a_command() -> None:
     wanted = {"appendonly": True, "hz": 20, "save": ["3600 1", "300 100"], "maxmemory-policy": "noeviction"}
     assert live_settings(wanted) == {"appendonly": "yes", "hz": "20", "save": "3600 1 300 100", "maxmemory-policy": "noeviction"}
-    for name in ("requirepass", "masterauth", "tls-key-file-pass", "cluster-node-timeout", "aclfile"):
+    for name in ("requirepass", "masterauth", "tls-key-file-pass", "cluster-node-timeout"):
         with pytest.raises(PlatformError, match=name):
             live_settings({name: "x"})
     with pytest.raises(PlatformError, match="neither a value"):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from ansible_collections.progressive.platform.plugins.module_utils._redis.model import Act, Action, Decision, Refuse
+from ansible_collections.progressive.platform.plugins.module_utils._redis.model import Act, Action, Decision, Node, Refuse
 from ansible_collections.progressive.platform.plugins.module_utils._redis.picture import Picture
 
 FACTORS = {"": 1, "k": 1000, "kb": 1024, "m": 1000**2, "mb": 1024**2, "g": 1000**3, "gb": 1024**3}
@@ -27,20 +27,24 @@ def configured(picture: Picture) -> Decision | None:
     desired = picture.desired
     if not desired.config:
         return None
-    unknown = {name: node for node in picture.live for name in desired.config if name not in node.config}
+    wanted = [(node, name) for node in picture.live for name in desired.config if not _later(picture, node, name)]
+    unknown = {name: node for node, name in wanted if name not in node.config}
     if unknown:
         listed = ", ".join(f"{name} ({node.name}, {node.engine} {node.version})" for name, node in sorted(unknown.items()))
         return Refuse(
             "S4", f"config names settings that these servers do not have: {listed}. Look them up with CONFIG GET '*', or leave them out."
         )
-    actions = []
-    for node in picture.live:
-        for name, wanted in desired.config.items():
-            later = node.target.outdated and (desired.roll or name == "maxmemory")
-            if not later and not same(name, wanted, node.config[name]):
-                actions.append(Action(node.name, ("CONFIG", "SET", name, wanted), f"{name} is {node.config[name] or 'empty'}"))
+    actions = [
+        Action(node.name, ("CONFIG", "SET", name, desired.config[name]), f"{name} is {node.config[name] or 'empty'}")
+        for node, name in wanted
+        if not same(name, desired.config[name], node.config[name])
+    ]
     names = ", ".join(sorted({action.command[2] for action in actions}))
     return Act("S4", "config", f"running settings differ from the wanted ones: {names}", tuple(actions)) if actions else None
+
+
+def _later(picture: Picture, node: Node, name: str) -> bool:
+    return node.target.outdated and (picture.desired.roll or name == "maxmemory")
 
 
 def same(name: str, wanted: str, seen: str) -> bool:
