@@ -42,9 +42,31 @@ options:
     type: int
     default: 3
   replicas_per_master:
-    description: Replicas each master has at least. Nodes beyond O(masters) times (1 + this) become further replicas.
+    description: Replicas each master has at least.
     type: int
     default: 1
+  surplus:
+    description:
+      - What becomes of nodes beyond O(masters) times (1 + O(replicas_per_master)), those with the highest ordinals. With O(addresses) that is
+        their place in the list, with O(pods) the number at the end of the name.
+      - V(release) moves their slots to the others, makes sure that every master has its replicas elsewhere, and takes them out of the cluster
+        (C(CLUSTER FORGET) everywhere, C(CLUSTER RESET HARD)); RV(removable) then names them. V(keep) makes them further replicas.
+    type: str
+    choices: [release, keep]
+    default: release
+  on_conflict:
+    description:
+      - Whose value stays when a key is on both ends of an open slot with different values - V(owner), the node that owns the slot, or
+        V(importer), the other one. V(refuse) stops before that key.
+    type: str
+    choices: [refuse, owner, importer]
+    default: refuse
+  latency_limit:
+    description:
+      - Milliseconds that moving slots may keep a master from serving its clients at a time. The number of keys carried in one go follows
+        it; a single big key takes as long as it takes, with a warning.
+    type: int
+    default: 50
   rebalance_topology:
     description: Whether replicas change their master when that separates the copies of a shard that share a host or a zone.
     type: bool
@@ -195,6 +217,14 @@ nodes:
   type: list
   elements: dict
   returned: always
+removable:
+  description:
+    - Names of the nodes beyond the wanted ones that are no part of the cluster (any more) and hold nothing; their servers may be removed.
+    - In check mode those that would be.
+  type: list
+  elements: str
+  returned: success
+  sample: [redis-cluster-6, redis-cluster-7]
 slots:
   description: Numbers of slots C(assigned), C(covered) by an owner that says ok, C(total), and the C(uncovered) ones.
   type: dict

@@ -23,13 +23,15 @@ MASTERAUTH: tuple[Command, ...] = (("CONFIG", "GET", "masteruser"), ("CONFIG", "
 def questions(nodes: Sequence[Node], access: Access) -> dict[str, list[Command]]:
     """By node name: keys in open slots, keys in slots that nobody owns, and what a replica that is cut off logs in with."""
     stray = _stray_slots(nodes)
-    asked = {node.name: [*_open(node), *_stray(node, stray), *_login(node, access)] for node in nodes if node.live}
+    opened = _open_slots(nodes)
+    asked = {node.name: [*_open(node, opened), *_stray(node, stray), *_login(node, access)] for node in nodes if node.live}
     return {name: commands for name, commands in asked.items() if commands}
 
 
 def answered(nodes: Sequence[Node], answers: Mapping[str, Sequence[Reply] | ConnectionLost], access: Access) -> list[Node]:
     """The nodes with what they answered; a question that got no answer leaves its field as it was."""
     stray = _stray_slots(nodes)
+    opened = _open_slots(nodes)
     result = []
     for node in nodes:
         replies = answers.get(node.name)
@@ -37,7 +39,7 @@ def answered(nodes: Sequence[Node], answers: Mapping[str, Sequence[Reply] | Conn
             result.append(node)
             continue
         rest = iter(replies)
-        open_keys = _counts(node.me.open_slots, _open(node), rest)
+        open_keys = _counts(_to_count(node, opened), _open(node, opened), rest)
         stray_keys = _counts(slots.numbers(stray.get(node.name, 0)), _stray(node, stray), rest)
         learned: dict[str, t.Any] = {}
         if open_keys is not None:
@@ -66,8 +68,17 @@ def _stray_slots(nodes: Sequence[Node]) -> dict[str, int]:
     return {node.name: gap if node.slots or node.master or node.me.open_slots else slots.ALL for node in nodes if node.live and node.keys}
 
 
-def _open(node: Node) -> list[Command]:
-    return [("CLUSTER", "COUNTKEYSINSLOT", str(slot)) for slot in node.me.open_slots]
+def _open_slots(nodes: Sequence[Node]) -> list[int]:
+    """A slot that is open anywhere: its keys can be on any master, whatever that master says of the slot."""
+    return sorted({slot for node in nodes if node.live for slot in node.me.open_slots})
+
+
+def _to_count(node: Node, opened: Sequence[int]) -> Sequence[int]:
+    return list(node.me.open_slots) if node.master else opened
+
+
+def _open(node: Node, opened: Sequence[int]) -> list[Command]:
+    return [("CLUSTER", "COUNTKEYSINSLOT", str(slot)) for slot in _to_count(node, opened)]
 
 
 def _stray(node: Node, stray: Mapping[str, int]) -> list[Command]:

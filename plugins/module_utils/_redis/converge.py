@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from ansible_collections.progressive.platform.plugins.module_utils._kube.arguments import CONNECTION
 from ansible_collections.progressive.platform.plugins.module_utils._kube.client import connect
 from ansible_collections.progressive.platform.plugins.module_utils._redis import credentials, engines, report, slots
+from ansible_collections.progressive.platform.plugins.module_utils._redis.access import DEFAULT_USER, shown
 from ansible_collections.progressive.platform.plugins.module_utils._redis.model import (
     FORMATION_TIMEOUT,
     Act,
@@ -27,6 +28,7 @@ from ansible_collections.progressive.platform.plugins.module_utils._redis.model 
     Refuse,
     Wait,
 )
+from ansible_collections.progressive.platform.plugins.module_utils._redis.mover import Journey, Mover
 from ansible_collections.progressive.platform.plugins.module_utils._redis.nodes import Addresses, Cluster, Pods, Source
 from ansible_collections.progressive.platform.plugins.module_utils._redis.picture import Picture, announced, remembered
 from ansible_collections.progressive.platform.plugins.module_utils._redis.plan import findings
@@ -52,6 +54,12 @@ STEPWISE = frozenset({"handover", "replace"})
 """Kinds of Act after which the timeout begins anew: a roll may take as long as it takes, each of its steps may not."""
 SETTING_AT_MOST = 3
 """Times that a running server may take the same setting without showing it."""
+LOSSY = {
+    "takeover": "promoted without an election",
+    "reassign": "slots without any key left were given away",
+    "discard": "data was dropped",
+}
+"""Kinds of Act after which something may be missing, and what the warning calls them."""
 NODE_ID = re.compile(r"[0-9a-f]{40}")
 
 NODES: dict[str, t.Any] = {
@@ -73,6 +81,9 @@ ARGUMENTS: dict[str, t.Any] = {
     **NODES,
     "masters": {"type": "int", "default": 3},
     "replicas_per_master": {"type": "int", "default": 1},
+    "surplus": {"type": "str", "choices": ["release", "keep"], "default": "release"},
+    "on_conflict": {"type": "str", "choices": ["refuse", "owner", "importer"], "default": "refuse"},
+    "latency_limit": {"type": "int", "default": 50},
     "rebalance_topology": {"type": "bool", "default": False},
     "failback": {"type": "bool", "default": False},
     "allow_data_loss": {"type": "list", "elements": "str", "default": []},
@@ -104,6 +115,7 @@ def run(params: Params, context: Context) -> Result:
     """The module redis_cluster."""
     desired = wanted(params)
     with opened(params, context) as (cluster, store):
+        desired = dataclasses.replace(desired, access=cluster.access)
         return Convergence(cluster, store, desired, params["timeout"], context).run()
 
 
@@ -155,6 +167,8 @@ def wanted(params: Params) -> Desired:
     node_timeout = params.get("node_timeout")
     if node_timeout is not None and node_timeout <= FORMATION_TIMEOUT:
         raise PlatformError(f"node_timeout is {node_timeout}; it is in milliseconds and must be more than {FORMATION_TIMEOUT}.")
+    if params["latency_limit"] < 1:
+        raise PlatformError(f"latency_limit is {params['latency_limit']}; it is in milliseconds and must be 1 or more.")
     for option in ("timeout", "load_timeout"):
         if params[option] <= 0:
             raise PlatformError(f"{option} is {params[option]}; it must be more than 0 seconds.")
@@ -168,6 +182,9 @@ def wanted(params: Params) -> Desired:
     return Desired(
         masters=masters,
         replicas=replicas,
+        surplus=params["surplus"],
+        on_conflict=params["on_conflict"],
+        latency_limit_ms=params["latency_limit"],
         rebalance_topology=params["rebalance_topology"],
         failback=params["failback"],
         allow_data_loss=frozenset(params["allow_data_loss"]),
@@ -217,7 +234,9 @@ def _assumed(params: Params, observation: Observation) -> Desired:
     """What a reader compares with: the wanted cluster where it is told, otherwise the one that is there."""
     picture = Picture(observation, Desired())
     masters = params.get("masters") or max(len(picture.owners), 3)
-    return Desired(masters=masters, replicas=params.get("replicas_per_master") or 0)
+    replicas = params.get("replicas_per_master")
+    surplus = "keep" if replicas is None or not params.get("masters") else "release"
+    return Desired(masters=masters, replicas=replicas or 0, surplus=surplus)
 
 
 @contextlib.contextmanager
@@ -254,8 +273,12 @@ class Convergence:
         self.due: dict[Action, float] = {}
         self.failing: dict[Action, tuple[float, str]] = {}
         self.set_times: dict[Action, int] = {}
+        self.recreated: set[str] = set()
         self.passes = 0
         self.told = ""
+        self.journey: Journey | None = None
+        self.mover: Mover | None = None
+        self.warnings: list[str] = []
 
     def run(self) -> Result:
         self.marker = self.store.read()
@@ -277,8 +300,9 @@ class Convergence:
         if isinstance(last, Refuse):
             raise self._error(last.reason, before, last)
         steps: list[Decision] = [decision for decision in decisions if not isinstance(decision, Done)]
-        if isinstance(last, Done) and after.marker != remembered(after):
-            steps.append(_record(after))
+        known = Picture(after, self.desired).observation
+        if isinstance(last, Done) and known.marker != remembered(known):
+            steps.append(_record(known))
         return self._result(before, after, steps)
 
     def _loop(self) -> Observation:
@@ -313,6 +337,8 @@ class Convergence:
         ages = {key: now - since for key, since in self.since.items()}
         found = findings(Picture(observation, self.desired, ages))
         keys = {decision.key for decision in found if isinstance(decision, Wait)}
+        if self.journey is not None:
+            keys.add("moving")
         if self.marker and self.marker.settings:
             keys.add("forming")
         self.since = {key: self.since.get(key, now) for key in keys}
@@ -324,7 +350,7 @@ class Convergence:
             self.deadline = max(self.deadline, self.clock.now() + FORMING_AT_MOST)
         if self.clock.now() > self.deadline or self.passes >= PASSES_AT_MOST:
             limit = f"{self.timeout:g} s" if self.passes < PASSES_AT_MOST else f"{PASSES_AT_MOST} passes"
-            refused = "; ".join(f"{action.node} {' '.join(action.command)}: {text}" for action, (_since, text) in self.failing.items())
+            refused = "; ".join(f"{action.node} {shown(action.command)}: {text}" for action, (_since, text) in self.failing.items())
             raise self._error(
                 f"The cluster is not as wanted after {limit}. Last seen ({decision.state}): {decision.reason}"
                 + (f". Not done yet: {refused}" if refused else ""),
@@ -335,6 +361,8 @@ class Convergence:
     def _act(self, decision: Act, observation: Observation) -> bool:
         """Send what is due of the decision; False when all of it has been sent a moment ago and gossip is still carrying it."""
         now = self.clock.now()
+        if decision.transfers:
+            return self._move(decision, observation)
         actions = [action for action in decision.actions if self.due.get(action, 0.0) <= now]
         if not actions:
             return False
@@ -342,6 +370,8 @@ class Convergence:
             return False
         if decision.kind in {"prepare", "slots"}:
             self._announce(observation, actions)
+        if decision.kind == "recreate":
+            self._check_once(decision, observation)
         self.store.renew()
         self.passes += 1
         if decision.kind in STEPWISE:
@@ -360,8 +390,42 @@ class Convergence:
             since = self.failing.get(action, (now, ""))[0]
             self.failing[action] = (since, str(reply))
             if isinstance(reply, ReplyError) and decision.kind != "replace" and now - since > FAILING_AT_MOST:
-                raise self._error(f"{action.node} refuses {' '.join(action.command)} ({action.reason}): {reply}", observation, decision)
+                raise self._error(f"{action.node} refuses {shown(action.command)} ({action.reason}): {reply}", observation, decision)
         return True
+
+    def _move(self, decision: Act, observation: Observation) -> bool:
+        """One slice of a move. It may take as long as it takes, as long as it gets on."""
+        now = self.clock.now()
+        if self.journey is None or self.journey.state != decision.state:
+            self.journey = Journey.of(decision, now)
+            self.steps.append(decision)
+        mover = self._mover(decision)
+        done = mover.advance(decision.transfers, observation)
+        self.warnings += [text for text in done.warnings if text not in self.warnings]
+        self.journey.slots += done.slots
+        self.journey.keys += done.keys
+        if done.slots or done.keys:
+            self.deadline = self.clock.now() + self.timeout
+        self._tell(self.journey.text(self.clock.now()))
+        if not done.problem:
+            self.journey.failing = ("", 0.0)
+            return True
+        began = self.journey.failing[1] if self.journey.failing[0] == done.problem else now
+        self.journey.failing = (done.problem, began)
+        if now - began > FAILING_AT_MOST:
+            raise self._error(f"{done.problem}. What has been moved stays; run again, and it goes on from there.", observation, decision)
+        return False
+
+    def _mover(self, decision: Act) -> Mover:
+        access = self.cluster.access
+        login = self.cluster.login(decision.transfers[0].taker)
+        words: tuple[str, ...] = ()
+        if login is not None and login.user and access.passwords:
+            password = access.passwords[login.rank]
+            words = ("AUTH", password) if login.user == DEFAULT_USER else ("AUTH2", login.user, password)
+        if self.mover is None or self.mover.login != words:
+            self.mover = Mover(self.cluster.ask, self.clock, words, self.desired.on_conflict, self.desired.latency_limit_ms / 1000)
+        return self.mover
 
     def _check_setting(self, action: Action, reply: t.Any, observation: Observation, decision: Act) -> None:
         """A setting that is refused, or taken without effect, is the caller's to correct: there is nothing to wait for."""
@@ -373,6 +437,13 @@ class Convergence:
         if self.set_times[action] > SETTING_AT_MOST:
             text = f"{action.node} takes config.{name} {value!r} and then says something else ({action.reason}). Write the value as the server says it."
             raise self._error(text, observation, decision)
+
+    def _check_once(self, decision: Act, observation: Observation) -> None:
+        """A replica that is damaged again after it was made anew has another illness than its files."""
+        again = [action for action in decision.actions if action.node in self.recreated]
+        if again:
+            raise self._error(f"{again[0].node} was made anew by this run and is damaged again: {again[0].reason}", observation, decision)
+        self.recreated |= {action.node for action in decision.actions}
 
     def _are_ours(self, actions: list[Action], observation: Observation) -> bool:
         """R8: whoever is met answers, right now, with the ID that was observed; an address may have passed to somebody else's pod meanwhile."""
@@ -391,6 +462,7 @@ class Convergence:
             self.cluster.send(decision.actions)
 
     def _remember(self, after: Observation) -> None:
+        after = Picture(after, self.desired).observation
         marker = remembered(after)
         if marker != self.marker:
             self.store.write(marker)
@@ -421,6 +493,7 @@ class Convergence:
             "nodes": report.node_rows(after),
             "slots": report.slot_summary(picture),
             "placement": report.placement(picture),
+            "removable": [node.name for node in picture.released],
             "warnings": self._warnings(before, after, steps),
         }
         if self.context.diff:
@@ -429,11 +502,15 @@ class Convergence:
 
     def _warnings(self, before: Observation, after: Observation, steps: list[Decision]) -> list[str]:
         texts = [f"placement: {text}" for text in report.placement(Picture(after, self.desired))["violations"]]
+        texts += self.warnings
         former = before.marker
         if former is not None and former.state == "formed" and any(isinstance(step, Act) and step.kind == "slots" for step in steps):
             texts.append(
                 f"the cluster formed here before (fingerprint {former.fingerprint}) is gone with its storage; this is a new, empty one"
             )
+        for step in steps:
+            if isinstance(step, Act) and step.kind in LOSSY:
+                texts.append(f"{LOSSY[step.kind]}: {'; '.join(f'{action.node} {action.reason}' for action in step.actions)}")
         stuck = [node.name for node in after.live if node.node_timeout_ms == FORMATION_TIMEOUT]
         if stuck and not self.context.check:
             texts.append(

@@ -17,11 +17,25 @@ from ansible_collections.progressive.platform.plugins.module_utils._redis.placem
 
 @dataclasses.dataclass(frozen=True)
 class Picture:
-    """An observation with everything the stages ask of it. ``ages`` are the seconds for which a Wait's key has been seen without a break."""
+    """An observation with everything the stages ask of it. ``ages`` are the seconds for which a Wait's key has been seen without a break.
+
+    Targets beyond the wanted ones that are no part of the cluster (any more) are left out of the observation, and are ``released``.
+    """
 
     observation: Observation
     desired: Desired
     ages: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    released: tuple[Node, ...] = ()
+
+    def __post_init__(self) -> None:
+        released = tuple(node for node in self.observation.nodes if self._beyond(node) and _apart(node, self.observation))
+        if released:
+            rest = tuple(node for node in self.observation.nodes if node not in released)
+            object.__setattr__(self, "released", (*self.released, *released))
+            object.__setattr__(self, "observation", dataclasses.replace(self.observation, nodes=rest))
+
+    def _beyond(self, node: Node) -> bool:
+        return self.desired.surplus == "release" and node.target.ordinal >= self.desired.count
 
     @cached_property
     def live(self) -> tuple[Node, ...]:
@@ -30,6 +44,21 @@ class Picture:
     @cached_property
     def by_id(self) -> dict[str, Node]:
         return {node.id: node for node in self.live}
+
+    @cached_property
+    def kept(self) -> tuple[Node, ...]:
+        """Live nodes that are to be part of the cluster."""
+        return tuple(node for node in self.live if not self._beyond(node))
+
+    @cached_property
+    def surplus(self) -> tuple[Node, ...]:
+        """Live nodes that are part of the cluster and are to leave it."""
+        return tuple(node for node in self.live if self._beyond(node))
+
+    @cached_property
+    def missing(self) -> int:
+        """How many targets there are too few."""
+        return self.desired.count - sum(not self._beyond(node) for node in self.observation.nodes)
 
     @cached_property
     def returning(self) -> frozenset[str]:
@@ -72,7 +101,7 @@ class Picture:
     @cached_property
     def complete(self) -> bool:
         """Every target answers, and there are as many as the wanted cluster needs."""
-        return all(node.live for node in self.observation.nodes) and len(self.live) >= self.desired.count
+        return all(node.live for node in self.observation.nodes) and self.missing <= 0
 
     @cached_property
     def empty(self) -> bool:
@@ -116,26 +145,50 @@ class Picture:
 
     @cached_property
     def members(self) -> list[Member]:
-        return [Member(node.id, node.target.node, node.target.zone) for node in self.live]
+        return [Member(node.id, node.target.node, node.target.zone, node.name) for node in self.live]
 
     @cached_property
     def attached(self) -> dict[str, str]:
-        """Replica ID to master ID, where that master is a live owner."""
-        owner_ids = {node.id for node in self.owners}
-        return {node.id: node.master for node in self.live if not node.slots and node.master in owner_ids}
+        """Replica ID to master ID, where that master is a live owner, or a taker that is to become one."""
+        masters = {node.id for node in (*self.owners, *self.promised)}
+        return {node.id: node.master for node in self.live if not node.slots and node.master in masters}
 
     @cached_property
     def placement(self) -> Placement:
-        return assess(self.members, [node.id for node in self.owners], self.attached)
+        owners = [node.id for node in self.owners]
+        return assess(self.members, owners, {replica: master for replica, master in self.attached.items() if master in owners})
+
+    @cached_property
+    def staying(self) -> tuple[Node, ...]:
+        """The owners that remain masters: those on kept targets, of too many the lowest ordinals."""
+        return tuple(sorted((node for node in self.owners if not self._beyond(node)), key=lambda node: node.target.ordinal))[
+            : self.desired.masters
+        ]
+
+    @cached_property
+    def wanting(self) -> int:
+        """How many masters are to come."""
+        return self.desired.masters - len(self.staying)
+
+    @cached_property
+    def promised(self) -> tuple[Node, ...]:
+        """Masters without slots that have replicas already, while masters are wanted: they were chosen by an earlier pass."""
+        followed = {node.master for node in self.kept}
+        ready = [node for node in self.kept if node.id in followed and not node.slots and not node.master]
+        return tuple(ready[: max(self.wanting, 0)]) if self.owners else ()
 
     @cached_property
     def new_masters(self) -> list[Node]:
-        """The wanted number of masters, owners included: those that spread best over the failure domains together with their replicas to come."""
-        strays = {node.id for node in self.live if node.master and node.id not in self.attached}
-        candidates = [member for member in self.members if member.id not in strays]
-        enough = len(candidates) - len(self.attached) >= self.desired.masters
-        owner_ids = [node.id for node in self.owners]
-        best = place(candidates if enough else self.members, self.desired.masters, owner_ids, self.attached if enough else {})
+        """The wanted number of masters, those that stay included: the ones that spread best over the failure domains together with their replicas to come."""
+        kept_ids = {node.id for node in self.kept}
+        attached = {replica: master for replica, master in self.attached.items() if {replica, master} <= kept_ids}
+        strays = {node.id for node in self.kept if node.master and node.id not in attached}
+        strays |= {node.id for node in self.owners if node not in self.staying}
+        members = [member for member in self.members if member.id in kept_ids]
+        candidates = [member for member in members if member.id not in strays]
+        enough = len(candidates) - len(attached) >= self.desired.masters
+        fixed = [node.id for node in (*self.staying, *self.promised)]
+        best = place(candidates if enough else members, self.desired.masters, fixed, attached if enough else {})
         return [self.by_id[node_id] for node_id in best.masters]
 
     @cached_property
@@ -143,22 +196,6 @@ class Picture:
         """Masters without slots that are to get some; keys on one can only have come through a slot it is importing."""
         chosen = [node for node in self.new_masters if not node.slots]
         return [node for node in chosen if not node.master and (not node.keys or node.me.open_slots)]
-
-    @cached_property
-    def transfer(self) -> dict[int, tuple[Node, Node]]:
-        """S26: slot to (giver, taker), for the fewest moves that give every wanted master its share; empty when there is nothing to do or keys would move."""
-        wanted = self.desired.masters - len(self.owners)
-        if self.gap or wanted <= 0 or not self.owners or not self.complete:
-            return {}
-        takers = self.takers
-        if len(takers) < wanted:
-            return {}
-        result = {}
-        for giver_index, taker_index, moving in slots.moves([node.slots for node in self.owners], wanted):
-            if self.owners[giver_index].keys:
-                return {}
-            result.update(dict.fromkeys(slots.numbers(moving), (self.owners[giver_index], takers[taker_index])))
-        return result
 
     def who(self, node_id: str) -> str:
         """``name (ID)`` of one of ours, ``node (ID)`` of a stranger with its last address."""
@@ -169,6 +206,16 @@ class Picture:
 
     def age(self, key: str) -> float:
         return self.ages.get(key, 0.0)
+
+
+def _apart(node: Node, observation: Observation) -> bool:
+    """No part of the cluster: alone and without data, or silent at an address that nobody lists."""
+    if node.live:
+        return len(node.entries) == 1 and node.empty and not node.slots and not node.master
+    place_of = (node.target.host, node.target.port)
+    return node.kind == "absent" and not any(
+        (one.host, one.port) == place_of for other in observation.live for one in other.entries.values()
+    )
 
 
 def remembered(observation: Observation) -> Marker:

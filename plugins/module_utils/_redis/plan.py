@@ -18,7 +18,13 @@ from ansible_collections.progressive.platform.plugins.module_utils._redis.pictur
 from ansible_collections.progressive.platform.plugins.module_utils._redis.stages.elections import elections
 from ansible_collections.progressive.platform.plugins.module_utils._redis.stages.live import configured
 from ansible_collections.progressive.platform.plugins.module_utils._redis.stages.membership import forget, join
-from ansible_collections.progressive.platform.plugins.module_utils._redis.stages.migration import balance, open_slots
+from ansible_collections.progressive.platform.plugins.module_utils._redis.stages.migration import (
+    balance,
+    open_slots,
+    outcast,
+    promote,
+    retire,
+)
 from ansible_collections.progressive.platform.plugins.module_utils._redis.stages.network import links, moved, suspicions
 from ansible_collections.progressive.platform.plugins.module_utils._redis.stages.ownership import (
     agreement,
@@ -26,7 +32,7 @@ from ansible_collections.progressive.platform.plugins.module_utils._redis.stages
     epochs,
     settled,
 )
-from ansible_collections.progressive.platform.plugins.module_utils._redis.stages.presence import absent, loading, unusable
+from ansible_collections.progressive.platform.plugins.module_utils._redis.stages.presence import absent, loading, passwords, unusable
 from ansible_collections.progressive.platform.plugins.module_utils._redis.stages.replicas import (
     distribution,
     replicas,
@@ -84,11 +90,12 @@ def _same_version(picture: Picture, decision: Act) -> Decision:
     )
 
 
-ANY_VERSION = frozenset({"restore", "meet", "config", "replace", "handover", "failover", "takeover", "relink", "epoch"})
+ANY_VERSION = frozenset({"restore", "meet", "password", "config", "replace", "handover", "failover", "takeover", "relink", "epoch"})
 """Kinds of Act that mixed versions do not hinder (S34): they change no slot's owner but by a replica that takes over."""
 
 STAGES: tuple[Stage, ...] = (
     unusable,
+    passwords,
     restore_early,
     loading,
     stuck,
@@ -96,12 +103,14 @@ STAGES: tuple[Stage, ...] = (
     crashing,
     absent,
     moved,
+    outcast,
     join,
     suspicions,
     open_slots,
     coverage,
     agreement,
     epochs,
+    promote,
     replicas,
     replication,
     roles,
@@ -110,6 +119,7 @@ STAGES: tuple[Stage, ...] = (
     forget,
     persistence,
     balance,
+    retire,
     links,
     settled,
     verdict,

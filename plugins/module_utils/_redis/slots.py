@@ -88,26 +88,68 @@ def split(slots: int, parts: int) -> list[int]:
     return result
 
 
-def moves(owned: Sequence[int], takers: int) -> list[tuple[int, int, int]]:
-    """The fewest slot moves that let ``takers`` empty masters share evenly with the owners: (owner index, taker index, slots).
+def shares(owned: Sequence[int], staying: Sequence[bool]) -> list[int]:
+    """How many slots each is to have in the end: those who stay the same number but for one, those who leave none.
 
-    Nobody who has less than a fair share gives; the number of moved slots is exactly what the takers' fair shares need.
+    The odd slots are left with those who have most, which is why no slot moves for their sake.
     """
-    masters = len(owned) + takers
-    base, extra = divmod(sum(size(slots) for slots in owned), masters)
-    by_surplus = sorted(range(len(owned)), key=lambda index: (-size(owned[index]), index))
-    keeps = {index: base + (1 if rank < extra else 0) for rank, index in enumerate(by_surplus)}
-    wants = [base + (1 if len(owned) + index < extra else 0) for index in range(takers)]
-    plan = []
-    taker = 0
-    for index in by_surplus:
-        surplus = owned[index] & ~first(owned[index], keeps[index])
-        while surplus and taker < takers:
-            part = first(surplus, wants[taker])
-            if part:
-                plan.append((index, taker, part))
-                surplus &= ~part
-                wants[taker] -= size(part)
-            if wants[taker] == 0:
-                taker += 1
-    return plan
+    total = sum(size(one) for one in owned)
+    stay = [index for index, stays in enumerate(staying) if stays]
+    base, extra = divmod(total, len(stay))
+    result = [0] * len(owned)
+    for rank, index in enumerate(sorted(stay, key=lambda index: (-size(owned[index]), index))):
+        result[index] = base + (1 if rank < extra else 0)
+    return result
+
+
+def moves(owned: Sequence[int], wants: Sequence[int]) -> list[tuple[int, int, int]]:
+    """The fewest slot moves that give everybody the wanted number: (owner index, taker index, slots), each pair once.
+
+    Whoever gives takes nothing, so no slot moves twice and no two nodes ever wait for each other. Ranges stay whole where they can: a giver parts with its
+    small ranges first and then with the end of its last one, and a piece goes to the taker whose slots it touches before it goes to another.
+    """
+    lacks = {index: wants[index] - size(slots) for index, slots in enumerate(owned) if wants[index] > size(slots)}
+    held = list(owned)
+    plan: dict[tuple[int, int], int] = {}
+
+    def give(giver: int, taker: int, part: int) -> None:
+        plan[giver, taker] = plan.get((giver, taker), 0) | part
+        held[taker] |= part
+        lacks[taker] -= size(part)
+        if not lacks[taker]:
+            del lacks[taker]
+
+    for near in (True, False):
+        for giver, slots in enumerate(owned):
+            given = sum(size(part) for (one, _taker), part in plan.items() if one == giver)
+            left = slots & ~sum(part for (one, _taker), part in plan.items() if one == giver)
+            for start, end in _pieces(left, size(slots) - wants[giver] - given):
+                piece = mask([(start, end)])
+                while piece and lacks:
+                    low, high = ranges(piece)[0][0], ranges(piece)[-1][1]
+                    before = next((index for index in lacks if low and held[index] >> low - 1 & 1), None)
+                    after = next((index for index in lacks if held[index] >> high + 1 & 1), None)
+                    if before is not None:
+                        taker, part = before, first(piece, lacks[before])
+                    elif after is not None:
+                        taker, part = after, piece & ~first(piece, size(piece) - lacks[after])
+                    elif near:
+                        break
+                    else:
+                        taker = next(iter(lacks))
+                        part = first(piece, lacks[taker])
+                    give(giver, taker, part)
+                    piece &= ~part
+    return [(giver, taker, part) for (giver, taker), part in plan.items()]
+
+
+def _pieces(slots: int, count: int) -> list[Range]:
+    """Ranges with ``count`` slots in all to part with: the shortest whole ones, then the end of the next."""
+    result = []
+    for start, end in sorted(ranges(slots), key=lambda pair: (pair[1] - pair[0], -pair[0])):
+        if count <= 0:
+            break
+        taken = min(end - start + 1, count)
+        result.append((end - taken + 1, end))
+        count -= taken
+    return sorted(result)

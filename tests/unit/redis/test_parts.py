@@ -206,17 +206,46 @@ def test_split_is_even_and_whole(parts: int) -> None:
     assert sum(shares) == slots.ALL and max(map(slots.size, shares)) - min(map(slots.size, shares)) <= 1
 
 
-@pytest.mark.parametrize(("owners", "takers", "moved"), [(3, 2, 6553), (2, 1, 5461), (3, 1, 4096), (4, 4, 8192)])
-def test_moves_are_the_fewest(owners: int, takers: int, moved: int) -> None:
-    owned = slots.split(slots.ALL, owners)
-    plan = slots.moves(owned, takers)
-    assert sum(slots.size(chosen) for _giver, _taker, chosen in plan) == moved
-    after = [*owned, *[0] * takers]
+def carried(owned: list[int], plan: list[tuple[int, int, int]]) -> list[int]:
+    """Who owns what after the moves; a slot that its giver does not own fails."""
+    after = list(owned)
     for giver, taker, chosen in plan:
-        assert owned[giver] & chosen == chosen
+        assert after[giver] & chosen == chosen and chosen
         after[giver] &= ~chosen
-        after[owners + taker] |= chosen
-    assert sum(after) == slots.ALL and max(map(slots.size, after)) - min(map(slots.size, after)) <= 1
+        after[taker] |= chosen
+    return after
+
+
+@pytest.mark.parametrize(("owners", "takers", "moved"), [(3, 2, 6553), (2, 1, 5461), (3, 1, 4096), (4, 4, 8192)])
+def test_moves_are_the_fewest_and_keep_ranges_whole(owners: int, takers: int, moved: int) -> None:
+    owned = [*slots.split(slots.ALL, owners), *[0] * takers]
+    out = slots.moves(owned, slots.shares(owned, [True] * (owners + takers)))
+    assert sum(slots.size(chosen) for _giver, _taker, chosen in out) == moved
+    more = carried(owned, out)
+    assert max(map(slots.size, more)) - min(map(slots.size, more)) <= 1
+    assert sum(len(slots.ranges(one)) for one in more) <= 2 * owners + takers
+    back = slots.moves(more, slots.shares(more, [True] * owners + [False] * takers))
+    assert sum(slots.size(chosen) for _giver, _taker, chosen in back) == moved
+    again = carried(more, back)
+    assert again[owners:] == [0] * takers
+    assert [len(slots.ranges(one)) for one in again[:owners]] == [1] * owners
+
+
+def test_moves_from_any_state_are_the_fewest_and_no_giver_takes() -> None:
+    source = random.Random(11)
+    for _case in range(100):
+        masters = source.randint(3, 8)
+        owned = [0] * masters
+        for slot, end in slots.ranges(source.getrandbits(slots.COUNT) & source.getrandbits(slots.COUNT))[:40]:
+            owned[source.randrange(masters)] |= slots.mask([(slot, end)])
+        staying = [index < 3 or source.random() < 0.6 for index in range(masters)]
+        wants = slots.shares(owned, staying)
+        plan = slots.moves(owned, wants)
+        assert [slots.size(one) for one in carried(owned, plan)] == wants
+        assert sum(slots.size(chosen) for *_pair, chosen in plan) == sum(
+            max(slots.size(one) - want, 0) for one, want in zip(owned, wants, strict=True)
+        )
+        assert not {giver for giver, *_rest in plan} & {taker for _giver, taker, _chosen in plan}
 
 
 # ---- placement ---------------------------------------------------------------------------------------------------------------------------------------

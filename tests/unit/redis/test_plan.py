@@ -86,6 +86,67 @@ WAITS = (
 LONG = dict.fromkeys(WAITS, 1000.0)
 
 
+def every(observation: Observation, **changes: t.Any) -> Observation:
+    return dataclasses.replace(observation, nodes=tuple(dataclasses.replace(one, **changes) for one in observation.nodes))
+
+
+def forgotten(observation: Observation, index: int) -> Observation:
+    """The others do not know that node any more; it still knows them."""
+    nodes = tuple(
+        one
+        if position == index
+        else dataclasses.replace(one, entries={key: line for key, line in one.entries.items() if key != node_id(index)})
+        for position, one in enumerate(observation.nodes)
+    )
+    return dataclasses.replace(observation, nodes=(*nodes[:6], *nodes[index:]))
+
+
+def gone(observation: Observation) -> Observation:
+    """Two nodes beyond the wanted six: one fresh, one silent at an address that nobody lists."""
+    kept = healthy().nodes
+    alone = node(6, [entry(6, epoch=0)], cluster_ok=False, current_epoch=0)
+    silent = change(observation, 7, problem="refused", kind="absent", entries={}).nodes[7]
+    return dataclasses.replace(healthy(), nodes=(*kept, alone, silent))
+
+
+def uncounted(index: int) -> Observation:
+    return change(open_at(healthy(keys=9), index, 5, "importing", 0, 2), index, open_keys={})
+
+
+def arranged(masters: dict[int, int], replicas: dict[int, int], **changes: t.Any) -> Observation:
+    """Masters by index with their slots, replicas with the index of their master."""
+    entries = [entry(index, owned=owned) for index, owned in masters.items()]
+    entries += [entry(index, master=master) for index, master in replicas.items()]
+    return Observation(tuple(node(index, entries, keys=5, **changes) for index in sorted({*masters, *replicas})))
+
+
+def leaving() -> Observation:
+    """Two masters and four replicas stay; the third master is to leave, one of its replicas stays."""
+    return arranged({0: THIRDS[0], 1: THIRDS[1], 6: THIRDS[2]}, {2: 0, 3: 1, 4: 0, 5: 6})
+
+
+def bare() -> Observation:
+    """The master that is to leave has a replica, those that stay have none."""
+    quarters = slots.split(slots.ALL, 4)
+    return arranged(dict(enumerate(quarters)), {4: 3, 5: 3})
+
+
+def expanded() -> Observation:
+    """Three owners, and two masters without slots that have their replicas already."""
+    observation = arranged({**dict(enumerate(THIRDS)), 6: 0, 7: 0}, {3: 0, 4: 1, 5: 2, 8: 6, 9: 7})
+    return change(change(observation, 6, keys=0), 7, keys=0)
+
+
+def full_taker() -> Observation:
+    return change(change(expanded(), 6, keys=3), 7, keys=3)
+
+
+def uneven() -> Observation:
+    """The second master has 100 slots of the first."""
+    some = slots.first(THIRDS[0], 100)
+    return arranged({0: THIRDS[0] & ~some, 1: THIRDS[1] | some, 2: THIRDS[2]}, {3: 0, 4: 1, 5: 2})
+
+
 TABLE: list[tuple[str, Observation, dict[str, t.Any], dict[str, float], type, str, str]] = [
     ("fresh nodes", fresh(), {}, {}, Act, "S1", "an empty cluster is formed"),
     ("too few nodes", fresh(5), {}, {}, Wait, "S1", "need 6 nodes, 5 are there"),
@@ -101,7 +162,11 @@ TABLE: list[tuple[str, Observation, dict[str, t.Any], dict[str, float], type, st
     ("functions before forming", change(fresh(), 2, functions=1), {}, {}, Refuse, "S1", "1 function libraries"),
     ("healthy", healthy(), {}, {}, Done, "S4", ""),
     ("healthy with data", healthy(keys=9), {}, {}, Done, "S4", ""),
-    ("more replicas than wanted", healthy(8), {}, {}, Done, "S4", ""),
+    ("more replicas than wanted", healthy(8), {}, {}, Act, "S31", "redis-6, redis-7 leave the cluster"),
+    ("more replicas than wanted, kept", healthy(8), {"surplus": "keep"}, {}, Done, "S4", ""),
+    ("too few replicas to write with", every(healthy(8), min_replicas=2), {}, {}, Refuse, "S31", "CONFIG SET min-replicas-to-write 1"),
+    ("left and still remembers", forgotten(healthy(8), 7), {}, {}, Act, "S30", "redis-7 left the cluster"),
+    ("left", gone(healthy(8)), {}, {}, Done, "S4", ""),
     (
         "a node absent",
         change(healthy(), 4, problem="connection refused", kind="absent"),
@@ -183,22 +248,72 @@ TABLE: list[tuple[str, Observation, dict[str, t.Any], dict[str, float], type, st
         {},
         Act,
         "S12",
-        "slots without keys",
+        "left half done",
     ),
     (
         "open slot with keys",
         open_at(open_at(healthy(keys=9), 0, 5, "migrating", 1, 4), 1, 5, "importing", 0, 0),
         {},
         {},
-        Refuse,
-        "S13",
-        "Slot 5 is importing",
+        Act,
+        "S12",
+        "left half done",
     ),
-    ("only importing", open_at(healthy(keys=9), 1, 5, "importing", 0, 0), {}, {}, Act, "S12", "slots without keys"),
-    ("only importing, keys came", open_at(healthy(keys=9), 1, 5, "importing", 0, 2), {}, {}, Refuse, "S13", "2 keys have arrived"),
-    ("only migrating", open_at(healthy(keys=9), 0, 5, "migrating", 1, 4), {}, {}, Act, "S12", "slots without keys"),
-    ("open on a replica", open_at(healthy(keys=9), 4, 5, "importing", 0, 0), {}, {}, Refuse, "S15", "Slot 5 is importing on redis-4"),
-    ("too many owners", healthy(6, masters=6), {}, {}, Refuse, "S30", "6 masters own slots and 3 are wanted"),
+    ("only importing", open_at(healthy(keys=9), 1, 5, "importing", 0, 0), {}, {}, Act, "S13", "nothing has moved"),
+    ("only importing, keys came", open_at(healthy(keys=9), 1, 5, "importing", 0, 2), {}, {}, Act, "S13", "go to the owner"),
+    ("only importing, count refused", uncounted(1), {}, {}, Refuse, "S13", "does not say how many keys"),
+    ("only migrating", open_at(healthy(keys=9), 0, 5, "migrating", 1, 4), {}, {}, Act, "S13", "nothing has moved"),
+    (
+        "only migrating, keys came",
+        change(open_at(healthy(keys=9), 0, 5, "migrating", 1, 4), 1, open_keys={5: 3}),
+        {},
+        {},
+        Act,
+        "S12",
+        "left half done",
+    ),
+    ("migrating to nobody", open_at(healthy(keys=9), 0, 5, "migrating", 9, 4), {}, {}, Refuse, "S12", f"allow_data_loss ({node_id(9)})"),
+    (
+        "migrating to nobody, allowed",
+        open_at(healthy(keys=9), 0, 5, "migrating", 9, 4),
+        {"allow_data_loss": frozenset({node_id(9)})},
+        {},
+        Act,
+        "S13",
+        "nothing has moved",
+    ),
+    (
+        "two importers",
+        open_at(open_at(open_at(healthy(keys=9), 0, 5, "migrating", 1, 4), 1, 5, "importing", 0, 2), 2, 5, "importing", 0, 0),
+        {},
+        {},
+        Act,
+        "S13",
+        "nothing has moved",
+    ),
+    (
+        "two importers with keys",
+        open_at(open_at(open_at(healthy(keys=9), 0, 5, "migrating", 1, 4), 1, 5, "importing", 0, 2), 2, 5, "importing", 0, 1),
+        {},
+        {},
+        Act,
+        "S13",
+        "go to the owner",
+    ),
+    ("open on a replica", open_at(healthy(keys=9), 4, 5, "importing", 0, 0), {}, {}, Act, "S15", "5 are open on redis-4"),
+    ("too many owners", healthy(6, masters=6), {}, {}, Act, "S30", "redis-3, redis-4, redis-5 hand over all: 8191 slots move"),
+    ("a master is to leave, its replica stays", leaving(), {}, {}, Act, "S30", "redis-5 takes over from redis-6"),
+    ("no room", every(healthy(6, masters=6, keys=9), maxmemory=100, used_memory=70, dataset=50), {}, {}, Refuse, "S30", "Raise maxmemory"),
+    (
+        "no room during a move",
+        every(healthy(6, masters=6, keys=9), maxmemory=100, used_memory=91, dataset=50),
+        {},
+        {"moving": 1.0},
+        Wait,
+        "S30",
+        "moving pauses",
+    ),
+    ("no copy for what has one", bare(), {}, {}, Refuse, "S30", "their data would have no copy"),
     (
         "two owners of one slot",
         seen(healthy(keys=1), 1, 1, slots=THIRDS[1] | 1),
@@ -228,8 +343,22 @@ TABLE: list[tuple[str, Observation, dict[str, t.Any], dict[str, float], type, st
         "S25",
         "Add one node",
     ),
-    ("wanted master without slots", two_owners(), {}, {}, Act, "S26", "redis-2 get their share"),
-    ("keys would have to move", two_owners(keys=4), {}, {}, Refuse, "S26", "which holds 4 keys: moving keys is not handled"),
+    ("wanted master without slots", two_owners(), {}, {}, Act, "S1", "become replicas"),
+    ("wanted master without slots, keys", two_owners(keys=4), {}, {}, Act, "S31", "become replicas"),
+    ("more masters, replicas to spare", healthy(10, masters=3), {"masters": 5}, {}, Act, "S29", "replicas are to spare"),
+    (
+        "more masters, no node to spare",
+        healthy(10, masters=3),
+        {"masters": 4, "replicas": 2},
+        {},
+        Wait,
+        "S17",
+        "4 masters with 2 replicas each need 12 nodes",
+    ),
+    ("master that holds keys", full_taker(), {"masters": 5}, {}, Refuse, "S26", "2 more masters are wanted"),
+    ("new masters not ok yet", change(expanded(), 6, cluster_ok=False), {"masters": 5}, {}, Wait, "S29", "redis-6 do not say ok yet"),
+    ("new masters", expanded(), {"masters": 5}, {}, Act, "S29", "6553 slots move"),
+    ("uneven", uneven(), {}, {}, Act, "S29", "99 slots move"),
     ("not ok yet", change(healthy(), 4, cluster_ok=False), {}, {}, Wait, "S32", "redis-4"),
     ("not ok for long", change(healthy(), 4, cluster_ok=False), {}, LONG, Refuse, "S32", "still say cluster_state:fail"),
     (
@@ -278,7 +407,7 @@ def test_every_stage_bears_every_picture(observation: Observation) -> None:
     [
         (fresh(), ["prepare", "meet", "slots", "replicate", "restore"]),
         (without(healthy(keys=5), 4), ["meet", "replicate"]),
-        (two_owners(), ["open", "close", "close", "replicate"]),
+        (two_owners(), ["replicate", "move"]),
         (everywhere(healthy(), entry(9, flags=DEAD, connected=False)), ["forget"]),
         (crowded(), ["replicate", "replicate", "replicate"]),
     ],

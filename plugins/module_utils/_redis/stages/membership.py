@@ -20,7 +20,8 @@ def join(picture: Picture) -> Decision | None:
     decision = strangeness(picture) or prepare(picture)
     if decision is not None:
         return decision
-    pairs = [(viewer, node) for viewer in picture.live for node in picture.live if viewer is not node and not viewer.knows(node.id)]
+    staying = [node for node in picture.live if node.slots or node not in picture.surplus]
+    pairs = [(viewer, node) for viewer in staying for node in staying if viewer is not node and not viewer.knows(node.id)]
     if not pairs:
         return None
     return Act(

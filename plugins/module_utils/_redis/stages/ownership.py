@@ -7,26 +7,21 @@
 from __future__ import annotations
 
 from ansible_collections.progressive.platform.plugins.module_utils._redis import slots
-from ansible_collections.progressive.platform.plugins.module_utils._redis.model import Act, Action, Decision, Node, Refuse, Wait
+from ansible_collections.progressive.platform.plugins.module_utils._redis.model import Act, Action, Decision, Node, Wait
 from ansible_collections.progressive.platform.plugins.module_utils._redis.picture import Picture
-from ansible_collections.progressive.platform.plugins.module_utils._redis.stages.common import FOREVER, NEXT, add_slots
+from ansible_collections.progressive.platform.plugins.module_utils._redis.stages.common import FOREVER, add_slots
 from ansible_collections.progressive.platform.plugins.module_utils._redis.stages.recovery import recover
 
 
 def coverage(picture: Picture) -> Decision | None:
-    """S1 and S3: slots that nobody ever owned go to masters that have none. S11: they were owned once. S30: more owners than wanted.
+    """S1 and S3: slots that nobody ever owned go to masters that have none. S11: they were owned once.
 
-    While two nodes call one slot their own, a failover or a migration has not been heard of everywhere: that is S18, not S30.
+    While two nodes call one slot their own, a failover or a migration has not been heard of everywhere: that is S18.
     """
     if sum(slots.size(node.slots) for node in picture.owners) > slots.size(picture.owned):
         return settled(picture)
     if picture.gap:
         return _uncovered(picture)
-    if len(picture.owners) > picture.desired.masters:
-        names = ", ".join(f"{node.name} ({node.id}, {slots.size(node.slots)} slots)" for node in picture.owners)
-        return Refuse(
-            "S30", f"{len(picture.owners)} masters own slots and {picture.desired.masters} are wanted: {names}; scaling in is {NEXT}."
-        )
     return None
 
 

@@ -11,7 +11,7 @@ from collections import Counter
 from ansible_collections.progressive.platform.plugins.module_utils._redis.access import hashed
 from ansible_collections.progressive.platform.plugins.module_utils._redis.model import Act, Action, Decision, Refuse, Wait
 from ansible_collections.progressive.platform.plugins.module_utils._redis.picture import Picture
-from ansible_collections.progressive.platform.plugins.module_utils._redis.stages.common import FOREVER, NEXT
+from ansible_collections.progressive.platform.plugins.module_utils._redis.stages.common import FOREVER
 
 
 def unusable(picture: Picture) -> Decision | None:

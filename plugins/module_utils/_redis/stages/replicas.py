@@ -16,9 +16,11 @@ from ansible_collections.progressive.platform.plugins.module_utils._redis.stages
 
 def replicas(picture: Picture) -> Decision | None:
     """S1, S8, S26, S27, S31: live nodes without slots become replicas of the shards that need them, by placement."""
-    if not structured(picture):
+    expanding = picture.complete and not picture.gap and bool(picture.owners) and len(picture.takers) == picture.wanting > 0
+    if not structured(picture) and not expanding:
         return None
-    idle = [node for node in picture.live if not node.slots and node.id not in picture.attached]
+    masters = [node.id for node in (*picture.staying, *picture.takers)] if expanding else [node.id for node in picture.owners]
+    idle = [node for node in picture.kept if not node.slots and node.id not in masters and node.id not in picture.attached]
     if not idle:
         return None
     filled = [node for node in idle if node.keys and not node.master]
@@ -32,7 +34,9 @@ def replicas(picture: Picture) -> Decision | None:
     if filled:
         flush = tuple(Action(node.name, ("FLUSHALL",), f"discard_data names it: {node.keys} keys are dropped") for node in filled)
         return Act("S26", "discard", "masters without slots are emptied", flush)
-    best = place(picture.members, picture.desired.masters, [node.id for node in picture.owners], picture.attached)
+    kept = {node.id for node in picture.kept}
+    attached = {replica: master for replica, master in picture.attached.items() if {replica, master} <= kept}
+    best = place([member for member in picture.members if member.id in kept], picture.desired.masters, masters, attached)
     needed = len(picture.attached) < picture.desired.masters * picture.desired.replicas
     state = "S27" if any(node.master for node in idle) else "S8" if picture.strangers else "S31" if needed else "S26"
     actions = tuple(
@@ -80,12 +84,14 @@ def distribution(picture: Picture) -> Decision | None:
     """S24: a shard has fewer replicas than wanted while another has more than it needs; one replica moves at a time."""
     if not structured(picture):
         return None
-    counts = Counter(picture.attached.values())
+    kept = {node.id for node in picture.kept}
+    attached = {replica: master for replica, master in picture.attached.items() if replica in kept}
+    counts = Counter(attached.values())
     needy = [node for node in picture.owners if counts[node.id] < picture.desired.replicas]
     if not needy:
         return None
     options = []
-    for replica_id, master_id in picture.attached.items():
+    for replica_id, master_id in attached.items():
         if counts[master_id] <= picture.desired.replicas:
             continue
         for master in needy:

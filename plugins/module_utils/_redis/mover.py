@@ -1,0 +1,329 @@
+# Copyright: progressive.platform contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Carries slots with their keys from master to master while clients go on (private: may change without notice).
+
+Every giver is a lane of its own, and all lanes go in step: one round trip opens a chunk of slots everywhere, the next reads the names of their keys, some
+carry them, the last ones hand the slots over: the taker first, for it is the one whose word counts, then the giver, then the others. A server writes
+nodes.conf once for all commands that it reads at once, which is why SETSLOT is never sent alone. Whatever is cut off leaves open slots, and those are
+what the next run finds and finishes (S12): every step here may be repeated.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import typing as t
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+from ansible_collections.progressive.platform.plugins.module_utils._redis import slots
+from ansible_collections.progressive.platform.plugins.module_utils._redis.model import Act, Node, Observation, Transfer
+from ansible_collections.progressive.platform.plugins.module_utils._redis.resp import Command, ConnectionLost, Reply, ReplyError
+from ansible_collections.progressive.platform.plugins.module_utils._run import Clock, PlatformError
+
+SLICE = 1.5
+"""Seconds of work after which the cluster is observed again."""
+CHUNK = 128
+"""Slots of one lane that are open at a time: a client that meets one is redirected by ASK."""
+NAMES = 1000
+"""Keys of a slot that are asked for at a time."""
+BATCH_KEYS, BATCH_BYTES = 200, 4 << 20
+"""What one MIGRATE carries at most; the giver serves nobody meanwhile."""
+SMALL = 32 << 20
+"""A data set of so many bytes holds no big key, so the size of each is not asked for."""
+BIG = 64 << 20
+"""A key of so many bytes is warned of: it goes in one piece, and both ends serve nobody meanwhile."""
+SLOWEST = 8 << 20
+"""Bytes a second that a big key is carried at the least: what its timeout is made from."""
+ANSWER_WITHIN = 10.0
+"""Seconds for a round trip, and for each MIGRATE of ordinary size."""
+
+Ask: t.TypeAlias = "Callable[[Mapping[str, Sequence[Command]], float], dict[str, list[Reply] | ConnectionLost]]"
+
+
+@dataclasses.dataclass
+class Slice:
+    """What was done in one slice; ``problem`` says why it ended early, and leaves it to the next look at the cluster."""
+
+    slots: int = 0
+    keys: int = 0
+    problem: str = ""
+    warnings: list[str] = dataclasses.field(default_factory=list)
+
+
+@dataclasses.dataclass
+class Journey:
+    """A whole move, of many slices: what a person is told of it. ``failing`` is the problem of the last slice and since when it is that one."""
+
+    state: str
+    slots_in_all: int
+    keys_in_all: int
+    began: float
+    slots: int = 0
+    keys: int = 0
+    failing: tuple[str, float] = ("", 0.0)
+
+    @classmethod
+    def of(cls, decision: Act, now: float) -> Journey:
+        in_all = sum(slots.size(transfer.slots) for transfer in decision.transfers)
+        return cls(decision.state, in_all, sum(transfer.keys for transfer in decision.transfers), now)
+
+    def text(self, now: float) -> str:
+        took = max(now - self.began, 0.001)
+        left = took * max(self.slots_in_all - self.slots, 0) / self.slots if self.slots else 0.0
+        return (
+            f"moving slots: {self.slots} of {self.slots_in_all}, {self.keys} of about {max(self.keys_in_all, self.keys)} keys, "
+            f"{self.keys / took:.0f} keys/s, about {left:.0f} s left"
+        )
+
+
+class Halt(Exception):
+    """Something is not as it was observed: the slice ends here."""
+
+
+@dataclasses.dataclass
+class Lane:
+    """One giver with the slots that are in hand, and the keys of each that are still to go (sizes where they were asked for)."""
+
+    transfer: Transfer
+    giver: Node
+    taker: Node
+    chunk: list[int]
+    keys: dict[int, list[str]] = dataclasses.field(default_factory=dict)
+    more: set[int] = dataclasses.field(default_factory=set)
+    sizes: dict[str, int] = dataclasses.field(default_factory=dict)
+
+
+class Mover:
+    """Moves for one run. ``login`` is what a giver logs in to a taker with: the words AUTH or AUTH2 and what follows, or nothing."""
+
+    def __init__(self, ask: Ask, clock: Clock, login: Sequence[str], on_conflict: str, latency: float) -> None:
+        self._ask = ask
+        self._clock = clock
+        self.login = tuple(login)
+        self._on_conflict = on_conflict
+        self._latency = latency
+        self._window: dict[str, int] = {}
+        self._nodes: dict[str, Node] = {}
+        self._slice = Slice()
+
+    def advance(self, transfers: Iterable[Transfer], observation: Observation, seconds: float = SLICE) -> Slice:
+        """Move slots for about so long, and leave none of them open; a problem ends it early."""
+        self._slice = Slice()
+        self._nodes = {node.name: node for node in observation.live}
+        until = self._clock.now() + seconds
+        try:
+            queues = self._queues(transfers)
+            self._copy_functions(transfers)
+            while queues and self._clock.now() < until:
+                lanes = [self._next(queue) for queue in queues.values()]
+                self._open(lanes)
+                while any(lane.keys or lane.more for lane in lanes):
+                    self._carry(lanes)
+                self._close(lanes)
+                self._slice.slots += sum(len(lane.chunk) for lane in lanes)
+                queues = {name: queue for name, queue in queues.items() if queue}
+        except Halt as halt:
+            self._slice.problem = str(halt)
+        return self._slice
+
+    def _queues(self, transfers: Iterable[Transfer]) -> dict[str, list[tuple[Transfer, list[int]]]]:
+        """By giver: one at a time, because MIGRATE keeps it busy anyway."""
+        queues: dict[str, list[tuple[Transfer, list[int]]]] = {}
+        for transfer in transfers:
+            if {transfer.giver, transfer.taker} <= set(self._nodes):
+                queues.setdefault(transfer.giver, []).append((transfer, slots.numbers(transfer.slots)))
+        return queues
+
+    def _next(self, queue: list[tuple[Transfer, list[int]]]) -> Lane:
+        transfer, numbers = queue[0]
+        chunk, rest = numbers[:CHUNK], numbers[CHUNK:]
+        queue[:1] = [(transfer, rest)] if rest else []
+        return Lane(transfer, self._nodes[transfer.giver], self._nodes[transfer.taker], chunk)
+
+    # ---- opening ---------------------------------------------------------------------------------------------------------------------------------
+
+    def _open(self, lanes: Sequence[Lane]) -> None:
+        """Taker first: a giver that migrates to a node that does not import would send clients astray."""
+        warm = [lane for lane in lanes if not lane.transfer.cold]
+        self._each(
+            [(lane.taker.name, _setslot(slot, "IMPORTING", lane.giver.id)) for lane in warm for slot in lane.chunk], "already the owner"
+        )
+        opening = [(lane.giver.name, _setslot(slot, "MIGRATING", lane.taker.id)) for lane in warm for slot in lane.chunk]
+        self._each(opening, "not the owner")
+        self._name(lanes, {id(lane): lane.chunk for lane in lanes})
+
+    def _name(self, lanes: Sequence[Lane], wanted: Mapping[int, Iterable[int]]) -> None:
+        """The keys of these slots; in a migrating slot none is added any more."""
+        pairs = [(lane, slot) for lane in lanes for slot in wanted.get(id(lane), ())]
+        replies = self._each([(lane.giver.name, ("CLUSTER", "GETKEYSINSLOT", str(slot), str(NAMES))) for lane, slot in pairs])
+        for (lane, slot), reply in zip(pairs, replies, strict=True):
+            names = t.cast(list[str], reply)
+            lane.more.discard(slot)
+            if names:
+                lane.keys[slot] = names
+                lane.more.add(slot)
+        self._weigh([lane for lane in lanes if lane.giver.dataset > SMALL])
+
+    def _weigh(self, lanes: Sequence[Lane]) -> None:
+        pairs = [(lane, key) for lane in lanes for keys in lane.keys.values() for key in keys if key not in lane.sizes]
+        replies = self._each([(lane.giver.name, ("MEMORY", "USAGE", key)) for lane, key in pairs])
+        for (lane, key), reply in zip(pairs, replies, strict=True):
+            lane.sizes[key] = reply if isinstance(reply, int) else 0
+            if lane.sizes[key] >= BIG:
+                self._slice.warnings.append(
+                    f"key {key[:60]!r} of about {lane.sizes[key] >> 20} MB moves from {lane.giver.name} to {lane.taker.name} in one piece: "
+                    "both serve nobody meanwhile"
+                )
+
+    # ---- carrying --------------------------------------------------------------------------------------------------------------------------------
+
+    def _carry(self, lanes: Sequence[Lane]) -> None:
+        """One window of every lane side by side. What is left of a slot is asked for once its known keys are gone."""
+        sent: list[tuple[Lane, int, list[str]]] = []
+        commands: list[tuple[str, Command]] = []
+        longest = ANSWER_WITHIN
+        for lane in lanes:
+            patience = 0.0
+            for slot, keys in self._take(lane):
+                timeout = max(ANSWER_WITHIN, sum(lane.sizes.get(key, 0) for key in keys) / SLOWEST)
+                patience += timeout if timeout > ANSWER_WITHIN else 0.0
+                sent.append((lane, slot, keys))
+                commands.append((lane.giver.name, self._migrate(lane, keys, timeout)))
+            longest = max(longest, ANSWER_WITHIN + patience)
+        began = self._clock.now()
+        replies = self._each(commands, "", within=longest, errors=True)
+        self._adapt(lanes, sent, self._clock.now() - began)
+        for (lane, slot, keys), reply in zip(sent, replies, strict=True):
+            if isinstance(reply, ReplyError):
+                self._failed(lane, slot, keys, reply)
+            self._slice.keys += len(keys)
+        done = {id(lane): [slot for slot in lane.more if slot not in lane.keys] for lane in lanes}
+        if any(done.values()):
+            self._name(lanes, done)
+
+    def _take(self, lane: Lane) -> Iterator[tuple[int, list[str]]]:
+        """Batches of one slot each, by count and by bytes, as many as the lane's window holds."""
+        left = self._window.get(lane.giver.name, BATCH_KEYS)
+        room = BATCH_BYTES
+        while lane.keys and left > 0 and room > 0:
+            slot = next(iter(lane.keys))
+            keys = lane.keys.pop(slot)
+            count = size = 0
+            while count < min(len(keys), left, BATCH_KEYS) and (not count or size + lane.sizes.get(keys[count], 0) <= room):
+                size += lane.sizes.get(keys[count], 0)
+                count += 1
+            if count < len(keys):
+                lane.keys[slot] = keys[count:]
+            left -= count
+            room -= size
+            yield slot, keys[:count]
+
+    def _adapt(self, lanes: Sequence[Lane], sent: Sequence[tuple[Lane, int, list[str]]], took: float) -> None:
+        """A server works off all that it has read before it serves anybody else: a window takes no longer than the latency bound."""
+        for lane in lanes:
+            name = lane.giver.name
+            window = self._window.get(name, BATCH_KEYS)
+            carried = sum(len(keys) for one, _slot, keys in sent if one is lane)
+            if took > self._latency:
+                self._window[name] = max(window // 2, 1)
+            elif took < self._latency / 2 and carried >= window // 2:
+                self._window[name] = min(window * 2, 10 * BATCH_KEYS)
+
+    def _migrate(self, lane: Lane, keys: Sequence[str], timeout: float, *options: str) -> Command:
+        seen = lane.giver.entries.get(lane.taker.id)
+        host, port = (seen.host, seen.port) if seen and seen.host else (lane.taker.target.host, lane.taker.target.port)
+        milliseconds = str(int(timeout * 1000))
+        return ("MIGRATE", host, str(port), "", "0", milliseconds, *options, *self.login, "KEYS", *keys)
+
+    def _failed(self, lane: Lane, slot: int, keys: list[str], reply: ReplyError) -> None:
+        if "BUSYKEY" not in reply:
+            raise Halt(f"{lane.giver.name} cannot move keys of slot {slot} to {lane.taker.name}: {reply}")
+        self._resolve(lane, slot, keys)
+
+    def _resolve(self, lane: Lane, slot: int, keys: Sequence[str]) -> None:
+        """Keys that are on both ends. A copy that a cut off MIGRATE left is the same and may be replaced; of two values the option chooses, or nobody."""
+        here, there = (
+            self._each([(name, command) for key in keys for command in (("ASKING",), ("DUMP", key))], errors=True)[1::2]
+            for name in (lane.giver.name, lane.taker.name)
+        )
+        both = [(key, one == other) for key, one, other in zip(keys, here, there, strict=True) if one is not None and other is not None]
+        differing = [key for key, same in both if not same]
+        winner = lane.taker if (self._on_conflict == "importer") != lane.transfer.cold else lane.giver
+        if differing and self._on_conflict == "refuse":
+            owner = lane.taker if lane.transfer.cold else lane.giver
+            raise PlatformError(
+                f"Slot {slot} is open, and {len(differing)} of its keys are with different values on {lane.giver.name} ({lane.giver.id}) and "
+                f"{lane.taker.name} ({lane.taker.id}), the first {differing[0][:60]!r}. {owner.name} owns the slot: on_conflict: owner keeps its values, "
+                "on_conflict: importer those of the other node.",
+                state="S13",
+            )
+        dropped = differing if winner is lane.taker else []
+        self._each([(lane.giver.name, command) for key in dropped for command in (("ASKING",), ("UNLINK", key))])
+        on_both = [key for key, _same in both]
+        only_here = [key for key, one in zip(keys, here, strict=True) if one is not None and key not in on_both]
+        if only_here:
+            lane.keys[slot] = only_here + lane.keys.get(slot, [])
+        replaced = [key for key in on_both if key not in dropped]
+        if replaced:
+            replies = self._each([(lane.giver.name, self._migrate(lane, replaced, ANSWER_WITHIN, "REPLACE"))], errors=True)
+            if isinstance(replies[0], ReplyError):
+                raise Halt(f"{lane.giver.name} cannot move keys of slot {slot} to {lane.taker.name}: {replies[0]}")
+
+    # ---- closing ---------------------------------------------------------------------------------------------------------------------------------
+
+    def _close(self, lanes: Sequence[Lane]) -> None:
+        """The taker first (a giver that lets go before it would leave the slot to nobody), then the giver, then whoever else is a master."""
+        warm = [lane for lane in lanes if not lane.transfer.cold]
+        self._each([(lane.taker.name, _setslot(slot, "NODE", lane.taker.id)) for lane in warm for slot in lane.chunk])
+        others = [node for node in self._nodes.values() if not node.master]
+        closing = [(lane.giver.name, _setslot(slot, "NODE", lane.taker.id)) for lane in warm for slot in lane.chunk]
+        closing += [(lane.giver.name, _setslot(slot, "STABLE")) for lane in lanes if lane.transfer.cold for slot in lane.chunk]
+        closing += [
+            (node.name, _setslot(slot, "NODE", lane.taker.id))
+            for lane in warm
+            for node in others
+            if node not in (lane.giver, lane.taker) and node.knows(lane.taker.id)
+            for slot in lane.chunk
+        ]
+        # A giver that has become a replica meanwhile refuses, and needs no telling.
+        self._each(closing, "SETSLOT only with masters")
+
+    def _copy_functions(self, transfers: Iterable[Transfer]) -> None:
+        """A new master has the same functions before its first slot."""
+        for taker, giver in {transfer.taker: transfer.giver for transfer in transfers}.items():
+            if taker in self._nodes and giver in self._nodes and self._nodes[giver].functions and not self._nodes[taker].functions:
+                dump = self._each([(giver, ("FUNCTION", "DUMP"))])[0]
+                replies = self._each([(taker, ("FUNCTION", "RESTORE", t.cast(str, dump)))], "already exists")
+                if isinstance(replies[0], ReplyError):
+                    raise Halt(f"{taker} does not take the functions of {giver}: {replies[0]}")
+
+    def _each(
+        self,
+        commands: Sequence[tuple[str, Command]],
+        accepted: str = "",
+        within: float = ANSWER_WITHIN,
+        errors: bool = False,
+    ) -> list[Reply]:
+        """One round trip: (node, command) pairs, each node's as one pipeline; the replies in the same order. An error reply that does not say
+        ``accepted`` ends the slice, unless the caller wants to see ``errors``."""
+        pipelines: dict[str, list[Command]] = {}
+        for name, command in commands:
+            pipelines.setdefault(name, []).append(command)
+        answers = self._ask(pipelines, within) if pipelines else {}
+        positions = dict.fromkeys(pipelines, 0)
+        replies: list[Reply] = []
+        for name, command in commands:
+            answer = answers[name]
+            if isinstance(answer, ConnectionLost):
+                raise Halt(f"{name} was lost while slots were moved: {answer}")
+            reply = answer[positions[name]]
+            positions[name] += 1
+            if isinstance(reply, ReplyError) and not errors and not (accepted and accepted in reply):
+                raise Halt(f"{name} answers {' '.join(command[:4])} with {reply}")
+            replies.append(reply)
+        return replies
+
+
+def _setslot(slot: int, verb: str, *other: str) -> Command:
+    return ("CLUSTER", "SETSLOT", str(slot), verb, *other)
