@@ -40,11 +40,22 @@ options:
       - Names the Lease C(<name>-converge) that keeps two runs apart and the ConfigMap C(<name>-marker) that remembers the cluster.
     type: str
     default: redis-cluster
+  username:
+    description:
+      - User to log in as; the default user without it.
+      - A node that does not know the user, or not with this password, is tried as the default user with the same password, so that a cluster from before it
+        had users can be led over.
+    type: str
   password:
-    description: Password of the default user. Every node must take the same one.
+    description: Password of the user. Every node must take it, or O(former_password).
+    type: str
+  former_password:
+    description: Tried where O(password) is refused. While a password is being changed some nodes know only this one.
     type: str
   password_secret:
-    description: Kubernetes Secret that holds the password, read when the module runs.
+    description:
+      - Kubernetes Secret that holds the password, read when the module runs.
+      - While M(progressive.platform.secret) rotates it, the Secret also holds C(next-<key>) or C(former-<key>); they are tried as well.
     type: dict
     suboptions:
       namespace:
@@ -58,4 +69,31 @@ options:
         description: Key in the Secret.
         type: str
         default: password
+  tls:
+    description: Connect by TLS. An empty dict trusts the authorities of the host the module runs on.
+    type: dict
+    suboptions:
+      ca_cert:
+        description: File with the certificates of the authorities to trust, as PEM, on the host the module runs on.
+        type: path
+      cert:
+        description: File with a client certificate, where the servers want one.
+        type: path
+      key:
+        description: File with the key of O(tls.cert).
+        type: path
+      server_name:
+        description: Name the servers' certificates must be for. Without it the host of each address, or the IP of each pod.
+        type: str
+      secret:
+        description: Kubernetes Secret to read C(ca.crt), and C(tls.crt) and C(tls.key) where it has them, from, in place of the files.
+        type: dict
+        suboptions:
+          namespace:
+            description: Namespace of the Secret. Without it that of O(pods).
+            type: str
+          name:
+            description: Name of the Secret.
+            type: str
+            required: true
 """

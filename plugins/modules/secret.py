@@ -7,12 +7,12 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: secret
-short_description: Make a Kubernetes Secret once
+short_description: Make a Kubernetes Secret once, and change its values without a break
 version_added: 0.1.0
 author:
   - progressive.platform contributors (@progressive-platform)
 description:
-  - Makes a Secret whose values are generated when it does not have them yet, and never changed by a later run.
+  - Makes a Secret whose values are generated when it does not have them yet, and changed by a later run only with O(rotate).
   - Values given in O(data) are kept as given, by server-side apply.
   - No value is ever returned, shown in a diff or written to a log.
 extends_documentation_fragment:
@@ -40,6 +40,14 @@ options:
     description: Labels beside C(app.kubernetes.io/managed-by) and C(app.kubernetes.io/part-of).
     type: dict
     default: {}
+  rotate:
+    description:
+      - One step of changing the generated values, so that whoever takes a value can know the new one before anybody gives it, and still take the old one after.
+      - V(stage) makes C(next-<key>) beside each key, unless a change is under way. V(promote) makes it the value of the key, and keeps the old one as
+        C(former-<key>). V(retire) drops the former one.
+      - A step that was done before changes nothing, so a sequence that was interrupted is simply run again from its beginning.
+    type: str
+    choices: [stage, promote, retire]
   force:
     description: Whether keys that another field manager owns are taken over.
     type: bool
@@ -71,9 +79,22 @@ EXAMPLES = r"""
       upstream-key: "{{ vault_upstream_key }}"
     generate:
       session-key: {}
+
+- name: The next password, which nobody gives yet; promote and retire follow when the servers take it
+  progressive.platform.secret:
+    name: redis-cluster-auth
+    namespace: database
+    generate:
+      password: {length: 40}
+    rotate: stage
 """
 
 RETURN = r"""
+phase:
+  description: V(staged) when a next value waits, V(overlap) when a former one is still to be taken, V(steady) otherwise.
+  returned: success
+  type: str
+  sample: steady
 name:
   description: Name of the Secret.
   returned: success

@@ -34,7 +34,14 @@ def test_made_once(secret_module: Callable[..., Json], client: Client, namespace
     assert (
         first
         == predicted
-        == {"changed": True, "name": "auth", "namespace": namespace, "keys": ["password", "user"], "generated": ["password"]}
+        == {
+            "changed": True,
+            "name": "auth",
+            "namespace": namespace,
+            "keys": ["password", "user"],
+            "generated": ["password"],
+            "phase": "steady",
+        }
     )
     made, at = values(client, namespace), version(client, namespace)
     assert len(made["password"]) == 40

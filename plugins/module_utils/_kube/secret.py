@@ -2,7 +2,11 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A Secret whose values are made once and never again (private: may change without notice)."""
+"""A Secret whose values are made once, and changed only when that is asked for (private: may change without notice).
+
+A value is changed in three steps, each one write, so that whoever takes it can know the new one before anybody gives it, and still take the old one after:
+``stage`` makes the next value beside the current one, ``promote`` makes it the current one and keeps the old as the former, ``retire`` drops the former.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +18,7 @@ import typing as t
 from ansible_collections.progressive.platform.plugins.module_utils._kube.applyset import MANAGER
 from ansible_collections.progressive.platform.plugins.module_utils._kube.arguments import CONNECTION
 from ansible_collections.progressive.platform.plugins.module_utils._kube.client import APPLY, ApiError, Client, connect
+from ansible_collections.progressive.platform.plugins.module_utils._kube.discovery import Resource
 from ansible_collections.progressive.platform.plugins.module_utils._run import Context, Params, PlatformError, Result
 
 Json = dict[str, t.Any]
@@ -24,6 +29,7 @@ ARGUMENTS: dict[str, t.Any] = {
     "generate": {"type": "dict", "default": {}, "no_log": False},
     "data": {"type": "dict", "default": {}, "no_log": True},
     "labels": {"type": "dict", "default": {}},
+    "rotate": {"type": "str", "choices": ["stage", "promote", "retire"]},
     "force": {"type": "bool", "default": False},
     **CONNECTION,
 }
@@ -32,11 +38,12 @@ LETTERS = string.ascii_letters + string.digits  # safe in URLs, shells and confi
 LENGTH = 32  # characters, 190 bits
 SHORTEST, LONGEST = 12, 1024
 FIELD_MANAGER = f"{MANAGER}.secret"
+NEXT, FORMER = "next-", "former-"  # prefixes of the keys that stand beside a value's own while it is changed
 ATTEMPTS = 5  # times that somebody else may change the Secret between our look and our write
 
 
 def run(params: Params, context: Context) -> Result:
-    """Result: changed, name, namespace, keys (all of the Secret's), generated (keys made by this run). Never a value."""
+    """Result: changed, name, namespace, keys (all of the Secret's), generated (keys made by this run), phase. Never a value."""
     lengths = check(params)
     with connect(params, context.clock) as client:
         namespace = params["namespace"] or client.access.namespace
@@ -64,9 +71,41 @@ def check(params: Params) -> dict[str, int]:
     both = sorted(set(lengths) & set(params["data"]))
     if both:
         raise PlatformError(f"The key {both[0]!r} stands in generate and in data; it can only be one of them.")
+    for key in (*lengths, *params["data"]):
+        if key.startswith((NEXT, FORMER)):
+            raise PlatformError(
+                f"The key {key!r} begins with {NEXT!r} or {FORMER!r}, which stand for a value that is being changed; name it otherwise."
+            )
+    if params.get("rotate") and not lengths:
+        raise PlatformError("rotate changes generated values only, and generate names none.")
     if not lengths and not params["data"]:
         raise PlatformError("Neither generate nor data names a key; at least one is wanted.")
     return lengths
+
+
+def rotated(held: t.Mapping[str, str], lengths: t.Mapping[str, int], step: str | None, new: t.Callable[[int], str]) -> dict[str, str]:
+    """The generated values after a step, encoded as they are held; a step that was done before changes nothing: pure but for ``new``."""
+    data: dict[str, str] = {}
+    for key, length in lengths.items():
+        current, coming, former = held.get(key), held.get(NEXT + key), held.get(FORMER + key)
+        if current is None:
+            current = new(length)
+        elif step == "stage" and not coming and not former:
+            coming = new(length)
+        elif step == "promote" and coming:
+            current, coming, former = coming, None, current
+        elif step == "retire":
+            former = None
+        data |= {name: value for name, value in ((key, current), (NEXT + key, coming), (FORMER + key, former)) if value}
+    return data
+
+
+def phase(keys: t.Iterable[str]) -> str:
+    """``staged`` when a next value waits, ``overlap`` when a former one is still taken, ``steady`` otherwise."""
+    names = list(keys)
+    return (
+        "staged" if any(key.startswith(NEXT) for key in names) else "overlap" if any(key.startswith(FORMER) for key in names) else "steady"
+    )
 
 
 def make(length: int) -> str:
@@ -79,12 +118,29 @@ def _ensure(client: Client, namespace: str, params: Params, lengths: dict[str, i
     path = resource.path(namespace, params["name"])
     before = client.find(path)
     held = (before or {}).get("data") or {}
-    data = {key: held.get(key) or _encode(make(length)) for key, length in lengths.items()}
+    data = rotated(held, lengths, params.get("rotate"), lambda length: _encode(make(length)))
     data |= {key: _encode(str(value)) for key, value in params["data"].items()}
     labels = {"app.kubernetes.io/managed-by": MANAGER, "app.kubernetes.io/part-of": "progressive-platform", **params["labels"]}
     metadata: Json = {"name": params["name"], "namespace": namespace, "labels": labels}
     document: Json = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": data}
-    query = {"fieldManager": FIELD_MANAGER, "fieldValidation": "Strict", "dryRun": "All" if dry else None}
+    force = params["force"] or params.get("rotate") is not None
+    after = write(client, resource, document, before, force, dry)
+    return {
+        "changed": before is None or (_meaning(before) != _meaning(after) if dry else version(before) != version(after)),
+        "name": params["name"],
+        "namespace": namespace,
+        "keys": sorted((after or document)["data"]),
+        "generated": [key for key in data if key in lengths and key not in held],
+        "phase": phase((after or document)["data"]),
+    }
+
+
+def write(client: Client, resource: Resource, document: Json, before: Json | None, force: bool, dry: bool) -> Json:
+    """Create the Secret, or apply it to the very version that was seen (409 without owners when it has moved); what the server made of it."""
+    metadata = document["metadata"]
+    namespace = metadata["namespace"]
+    query: Json = {"fieldManager": FIELD_MANAGER, "fieldValidation": "Strict", "dryRun": "All" if dry else None}
+    after = document
     if before is None:
         try:
             # A POST fails when another run was first, so that no value is ever overwritten; a server-side apply would.
@@ -96,15 +152,9 @@ def _ensure(client: Client, namespace: str, params: Params, lengths: dict[str, i
         metadata["resourceVersion"] = before["metadata"]["resourceVersion"]
     if before is not None or not dry:
         # After a POST too: an applied field has an owner of its own kind, and without it the next run would find a change.
-        query["force"] = params["force"] or None
-        after = client.request("PATCH", path, document, query=query, content_type=APPLY)[2]
-    return {
-        "changed": before is None or (_meaning(before) != _meaning(after) if dry else version(before) != version(after)),
-        "name": params["name"],
-        "namespace": namespace,
-        "keys": sorted({*held, *data}),
-        "generated": [key for key in lengths if key not in held],
-    }
+        query["force"] = force or None
+        after = client.request("PATCH", resource.path(namespace, metadata["name"]), document, query=query, content_type=APPLY)[2]
+    return after
 
 
 def version(item: Json) -> str:
