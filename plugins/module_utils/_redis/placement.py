@@ -110,6 +110,13 @@ def promote(members: Sequence[Member], masters: Sequence[str], master_of: Mappin
 
     if prod(len(shard) for shard in shards) <= SEARCH_AT_MOST:
         return arranged(min(product(*shards), key=cost))
+    by_id = {member.id: member for member in members}
+
+    def crowding(chosen: Sequence[str]) -> int:
+        """What gets better step by step while the score does not yet."""
+        domains = Counter(domain for chief in chosen for domain in (("node", by_id[chief].node), ("zone", by_id[chief].zone)) if domain[1])
+        return sum(count * count for count in domains.values())
+
     best = list(masters)
     improved = True
     while improved:
@@ -117,9 +124,9 @@ def promote(members: Sequence[Member], masters: Sequence[str], master_of: Mappin
         for index, shard in enumerate(shards):
             for copy in shard:
                 other = [*best[:index], copy, *best[index + 1 :]]
-                if cost(other) < cost(best):
+                if (crowding(other), cost(other)) < (crowding(best), cost(best)):
                     best, improved = other, True
-    return arranged(best)
+    return min(arranged(best), arranged(masters), key=lambda placement: placement.score)
 
 
 def way(

@@ -28,6 +28,8 @@ from ansible_collections.progressive.platform.plugins.module_utils._redis.pictur
 from ansible_collections.progressive.platform.plugins.module_utils._redis.plan import decide
 
 STEPS_AT_MOST = 150
+OVER = float("inf")
+"""Age of a wait that is taken as over: an owner without a replica has no successor, however long one waits."""
 
 
 def foresee(observation: Observation, desired: Desired, ages: Mapping[str, float]) -> tuple[list[Decision], Observation]:
@@ -46,9 +48,12 @@ def foresee(observation: Observation, desired: Desired, ages: Mapping[str, float
             observation = moved(after(observation, decision.actions), decision.transfers)
         elif isinstance(decision, Wait) and decision.key in {"moved", "links", "agreement", "epochs", "links down", "verdict", "ready"}:
             observation = rested(observation)
+        elif isinstance(decision, Wait) and (decision.state, decision.key) == ("S11", "elections") and not ages:
+            ages = {decision.key: OVER}
+            continue
         else:
             break
-        ages = {}
+        ages = {key: age for key, age in ages.items() if age == OVER}
         if len(decisions) > 1 and decisions[-1] == decisions[-2]:
             break
     return decisions, observation

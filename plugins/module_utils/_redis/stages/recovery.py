@@ -26,7 +26,8 @@ def recover(picture: Picture) -> Decision | None:
             f"{names} did not count the keys of slots {slots.text(picture.gap)} (CLUSTER COUNTKEYSINSLOT), so nobody knows where they are."
         )
         return Wait("S11", "count", f"counting keys of slots without an owner on {names}", COUNT_WITHIN, text)
-    holders = {slot: _holders(picture, slot) for node in picture.live for slot in node.stray_keys or () if picture.gap >> slot & 1}
+    counted = {slot for node in picture.live for slot in node.stray_keys or () if picture.gap >> slot & 1}
+    holders = {slot: nodes for slot in sorted(counted) if (nodes := _holders(picture, slot))}
     found: dict[str, int] = {}
     for slot, nodes in holders.items():
         if len(nodes) == 1 and not nodes[0].master:
@@ -51,8 +52,9 @@ def recover(picture: Picture) -> Decision | None:
 
 
 def _holders(picture: Picture, slot: int) -> list[Node]:
-    """Nodes with keys of the slot; a replica is left out where its master has them too, for it holds a copy."""
-    nodes = [node for node in picture.live if (node.stray_keys or {}).get(slot)]
+    """Members with keys of the slot; a replica is left out where its master has them too, for it holds a copy."""
+    known = {node_id for owner in picture.owners or picture.live for node_id in owner.entries}
+    nodes = [node for node in picture.live if (node.stray_keys or {}).get(slot) and node.id in known]
     ids = {node.id for node in nodes}
     return [node for node in nodes if node.master not in ids]
 
