@@ -122,8 +122,7 @@ class Pods:
                 self._zones = self._read_zones()
             volumes, newest = claims.result(), revisions.result()
         pods.sort(key=lambda pod: natural(pod["metadata"]["name"]))
-        numbers = ordinals([pod["metadata"]["name"] for pod in pods])
-        return [self._target(ordinal, pod, volumes, newest) for ordinal, pod in zip(numbers, pods, strict=True)]
+        return [self._target(ordinal, pod, volumes, newest) for ordinal, pod in enumerate(pods)]
 
     def dial(self, target: Target) -> socket.socket:
         return forward(self._client, self._namespace, target.name, self._port)
@@ -240,15 +239,6 @@ def split_address(text: str) -> tuple[str, int]:
         return str(ipaddress.ip_address(host)), int(port)
     except ValueError:
         return host, int(port)
-
-
-def ordinals(names: Sequence[str]) -> list[int]:
-    """The numbers a StatefulSet gave its pods, so that a missing one leaves a gap; for names of another kind their order."""
-    found = [re.fullmatch(r"(.+)-(\d+)", name) for name in names]
-    matches = [match for match in found if match]
-    if len(matches) < len(names) or len({match[1] for match in matches}) > 1:
-        return list(range(len(names)))
-    return [int(match[2]) for match in matches]
 
 
 def natural(name: str) -> tuple[t.Any, ...]:
