@@ -68,7 +68,7 @@ class Tally:
     stray: int = 0
     equal: int = 0
     differing: int = 0
-    bytes: int = 0
+    size: int = 0
     differences: list[str] = dataclasses.field(default_factory=list)
     lock: threading.Lock = dataclasses.field(default_factory=threading.Lock, repr=False)
 
@@ -88,6 +88,10 @@ class Tally:
         return self.restored + self.present + self.expired
 
 
+class _Stopped(Exception):
+    """Another file's thread has failed; this one need not go on."""
+
+
 class Pace:
     """At most so many keys a second over all threads (0: as fast as the nodes take them), and word of the progress once a second."""
 
@@ -100,8 +104,11 @@ class Pace:
         self._told = told
         self._last = clock.now()
         self._lock = threading.Lock()
+        self.stopped = False
 
     def wait(self, keys: int, tally: Tally, doing: str) -> None:
+        if self.stopped:
+            raise _Stopped
         with self._lock:
             self._sent += keys
             due = self._began + self._sent / self._rate if self._rate else 0.0
@@ -206,9 +213,18 @@ def _each_file(parts: Sequence[Part], receivers: Sequence[Receiver], pace: Pace,
             for lane in lanes.values():
                 lane.close()
 
+    def watched(part: Part) -> Exception | None:
+        try:
+            one(part)
+        except Exception as error:
+            pace.stopped = True
+            return error
+        return None
+
     with ThreadPoolExecutor(min(AT_ONCE, max(len(parts), 1))) as pool:
-        for outcome in [pool.submit(one, part) for part in parts]:
-            outcome.result()
+        errors = [error for error in pool.map(watched, parts) if error is not None and not isinstance(error, _Stopped)]
+    if errors:
+        raise errors[0]
 
 
 def restore(parts: Sequence[Part], receivers: Sequence[Receiver], pace: Pace, replace: bool) -> Tally:
@@ -232,7 +248,7 @@ def restore(parts: Sequence[Part], receivers: Sequence[Receiver], pace: Pace, re
                 present += 1
             else:
                 raise PlatformError(f"{lane.receiver.name} refuses key {rdb.shown(record.key)}: {_reason(reply)}")
-        tally.add(restored=len(records) - expired - present, expired=expired, present=present, bytes=size)
+        tally.add(restored=len(records) - expired - present, expired=expired, present=present, size=size)
 
     _each_file(parts, receivers, pace, tally, "restore", make, take)
     return tally
@@ -260,11 +276,11 @@ def compare(parts: Sequence[Part], receivers: Sequence[Receiver], pace: Pace) ->
             elif not rdb.same(record.value, rdb.value_of(t.cast(bytes, payload))):
                 tally.differ(record.key, f"another value on {lane.receiver.name}")
             elif expires != (record.expires or -1):
-                tally.differ(record.key, f"expires at {expires} on {lane.receiver.name}, at {record.expires or -1} in the backup")
+                tally.differ(record.key, f"expires at {expires!s} on {lane.receiver.name}, at {record.expires or -1} in the backup")
             else:
                 equal += 1
                 size += len(record.value) + len(record.key)
-        tally.add(equal=equal, expired=expired, bytes=size)
+        tally.add(equal=equal, expired=expired, size=size)
 
     _each_file(parts, receivers, pace, tally, "comparison", make, take)
     return tally
@@ -353,7 +369,7 @@ def _options(record: rdb.Record, replace: bool) -> tuple[bytes, ...]:
 
 
 def _reason(reply: RawReply) -> str:
-    text = str(reply)[:200]
+    text = reply.decode(errors="replace")[:200] if isinstance(reply, bytes) else str(reply)[:200]
     if text.startswith(("MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN", "READONLY")):
         return f"{text}. The cluster has changed meanwhile; let it settle and run the same again to go on."
     if text.startswith("OOM"):
