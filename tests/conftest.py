@@ -9,6 +9,7 @@ Side by side (``pytest -n``) all tests of the one cluster stay in one process, i
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -22,3 +23,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.is_relative_to(cluster):
             item.add_marker(pytest.mark.xdist_group("cluster"))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What became of the random damage (tests/redis/test_chaos.py); here, for side by side only this process sees every report."""
+    reports = [
+        report
+        for outcome in ("passed", "failed")
+        for report in terminalreporter.getreports(outcome)
+        if "test_random_damage" in report.nodeid
+    ]
+    verdicts = Counter(str(value) for report in reports for name, value in report.user_properties if name == "chaos")
+    if reports:
+        seconds = sum(report.duration for report in reports) / len(reports)
+        failures = sum(report.failed for report in reports)
+        listed = ", ".join(f"{count} {verdict}" for verdict, count in sorted(verdicts.items(), key=lambda item: (-item[1], item[0])))
+        terminalreporter.write_line(f"random damage: {len(reports)} cases of {seconds:.1f} s: {listed}, {failures} failures")

@@ -180,8 +180,13 @@ class Lab:
                 [("FLUSHALL",), ("FUNCTION", "FLUSH"), ("CLUSTER", "RESET", "HARD"), ("FLUSHALL",), ("CLUSTER", "RESET", "HARD")]
             )
             assert replies[-1] == "OK", replies
+            timeout = server.options.get("cluster-node-timeout", str(NODE_TIMEOUT))
             server.pipeline(
-                [("CONFIG", "SET", "cluster-node-timeout", str(NODE_TIMEOUT)), ("CONFIG", "SET", "repl-diskless-sync-delay", SYNC_DELAY)]
+                [
+                    ("CONFIG", "SET", "cluster-node-timeout", timeout),
+                    ("CONFIG", "SET", "repl-diskless-sync-delay", SYNC_DELAY),
+                    ("DEBUG", "DROP-CLUSTER-PACKET-FILTER", "-1"),
+                ]
             )
 
     @property

@@ -1,0 +1,50 @@
+# Copyright: progressive.platform contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Random damage: ``PROGRESSIVE_CHAOS_CASES`` cases from ``PROGRESSIVE_CHAOS_SEED`` on; without them 60, and 440 more that are slow by their number."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from ansible_collections.progressive.platform.tests.redis.chaos import NODE_TIMEOUT, Case
+from ansible_collections.progressive.platform.tests.redis.lab import Lab
+
+SEED = int(os.environ.get("PROGRESSIVE_CHAOS_SEED", "1"))
+ASKED = int(os.environ.get("PROGRESSIVE_CHAOS_CASES", "0"))
+USUAL, ALL = 60, 500
+SEEDS = [
+    pytest.param(SEED + number, id=str(SEED + number), marks=[pytest.mark.slow] if not ASKED and number >= USUAL else [])
+    for number in range(ASKED or ALL)
+]
+
+
+@pytest.fixture(scope="module")
+def persistent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """Servers that keep their data over a kill, as masters without a replica must."""
+    lab = Lab(tmp_path_factory.mktemp("chaos"))
+    try:
+        lab.add(6, appendonly="yes", **{"cluster-node-timeout": str(int(1000 * NODE_TIMEOUT))})
+        time.sleep(2.1)  # as in conftest.py
+        yield lab
+    finally:
+        lab.stop()
+
+
+@pytest.fixture
+def chaos(persistent: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    persistent.restore(6)
+    yield persistent
+    persistent.restore(6)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_random_damage(chaos: Lab, seed: int, record_property: Callable[[str, object], None]) -> None:
+    verdict = Case(chaos, seed).run()
+    record_property("chaos", str(verdict))
