@@ -116,8 +116,9 @@ options:
     default: []
   recreate_replica:
     description:
-      - Names (pod or C(host:port)) of replicas whose files are damaged, to be made anew from their healthy master. A pod is deleted together with
-        its volume claims; at an address C(CLUSTER RESET HARD) drops the copy. Only a node that is found damaged is touched, and never the only copy.
+      - Names of pods that are replicas with damaged files, or that cannot keep their data on disk. The pod is deleted together with its volume
+        claims, and copies from its healthy master again. Only one that is found damaged is touched, and never the only copy.
+      - With O(addresses) it is refused, and says what to do by hand.
     type: list
     elements: str
     default: []
@@ -161,8 +162,8 @@ notes:
   - With O(addresses) the lock and the marker of the cluster are files under C(progressive-platform/redis) in E(XDG_STATE_HOME)
     (C(~/.local/state)) of the host the module runs on. They keep runs of that host apart, and remember what that host has formed.
   - With O(pods) the kubeconfig needs get and list on pods, create on pods/portforward, and get, create and update on configmaps and
-    leases in the namespace; create on pods/eviction and list on statefulsets for O(roll); get on secrets for O(password_secret); list on nodes and persistentvolumeclaims to know zones and volumes; get on
-    pods/log for a crash's last words; delete on pods and persistentvolumeclaims for O(recreate_replica).
+    leases in the namespace; create on pods/eviction and list on statefulsets for O(roll); get on secrets for O(password_secret);
+    list on nodes and persistentvolumeclaims to know zones and volumes; get on pods/log for a crash's last words; delete on pods and persistentvolumeclaims for O(recreate_replica).
 seealso:
   - module: progressive.platform.redis_cluster_info
 """

@@ -33,7 +33,8 @@ def elections(picture: Picture) -> Decision | None:
     orphaned = {node_id: lost for node_id, lost in gone.items() if not copies[node_id]}
     if len(orphaned) < len(gone):
         return _election(picture, gone, {node_id: nodes for node_id, nodes in copies.items() if nodes})
-    if _silent(picture) or picture.age("elections") > _patience(picture):
+    named = not picture.gap & ~picture.desired.lost_slots
+    if _silent(picture) or named or picture.age("elections") > _patience(picture):
         return None  # absent says whom the task waits for; what is gone for good is recovered slot by slot (S11)
     return Wait("S11", "elections", f"{_listed(picture, orphaned)} is gone and has no replica", FOREVER, "")
 
@@ -96,18 +97,18 @@ def _election(picture: Picture, gone: Mapping[str, int], copies: Copies) -> Deci
     # A node that is found under another ID at its old address is never failed by its peers (they drop the address and stop pinging it), so nobody is elected.
     strangers = picture.strangers
     hopeless = [node_id for node_id in lost if node_id in strangers and all("noaddr" in entry.flags for entry in strangers[node_id])]
-    if hopeless or picture.age("elections") > patience:
-        forced = [node_id for node_id in lost if node_id in picture.desired.allow_data_loss]
-        if forced:
-            actions = tuple(
-                Action(
-                    newest[node_id].name,
-                    ("CLUSTER", "FAILOVER", "FORCE"),
-                    f"has the newest copy of {picture.who(node_id)} (offset {newest[node_id].offset})",
-                )
-                for node_id in forced
+    forced = [node_id for node_id in lost if node_id in picture.desired.allow_data_loss]
+    # Nobody who might be that master is on the way, or it has been waited for long enough; a majority votes in any case.
+    if forced and (hopeless or not _silent(picture) or picture.age("elections") > patience):
+        actions = tuple(
+            Action(
+                newest[node_id].name,
+                ("CLUSTER", "FAILOVER", "FORCE"),
+                f"has the newest copy of {picture.who(node_id)} (offset {newest[node_id].offset})",
             )
-            return Act("S9", "failover", "no replica is elected, and allow_data_loss names the failed master", actions)
+            for node_id in forced
+        )
+        return Act("S9", "failover", "no replica is elected, and allow_data_loss names the failed master", actions)
     commands = "; ".join(redis_cli(node, "CLUSTER FAILOVER FORCE") for node in newest.values())
     if hopeless:
         held = ", ".join(f"{newest[node_id].keys} keys ({newest[node_id].name})" for node_id in hopeless)

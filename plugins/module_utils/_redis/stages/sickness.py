@@ -23,12 +23,9 @@ CRASHING_AT_MOST = 30.0
 
 
 def crashing(picture: Picture) -> Decision | None:
-    """A pod whose server ends again and again, and what it wrote last; or, by name, a silent one that is to be made anew."""
-    nodes = [
-        node
-        for node in picture.observation.nodes
-        if not node.live and (node.target.crashed or _named(picture, node)) and node.kind == "absent"
-    ]
+    """A pod whose server ends again and again, and what it wrote last; or a silent address that recreate_replica names."""
+    silent = [node for node in picture.observation.nodes if node.kind == "absent"]
+    nodes = [node for node in silent if node.target.crashed or (_named(picture, node) and not node.target.uid)]
     for node in nodes:
         if _named(picture, node):
             return _recreate(picture, node, _entry(picture, node), node.target.crashed or node.problem)
@@ -37,7 +34,7 @@ def crashing(picture: Picture) -> Decision | None:
     said = "; ".join(f"{node.name}: {node.target.crashed}" for node in nodes)
     text = (
         f"The server ends again and again ({said}). Full disk: make the volume larger. Damaged append-only file: redis-check-aof in a copy of it. "
-        f"Damaged nodes.conf, and its shard has a healthy master: recreate_replica: [{', '.join(node.name for node in nodes)}]"
+        f"Damaged files, and its shard has a healthy master: recreate_replica: [{', '.join(node.name for node in nodes)}]"
     )
     return Wait("S33", "crashing", f"the server ends again and again: {said}", CRASHING_AT_MOST, text)
 
@@ -52,7 +49,7 @@ def persistence(picture: Picture) -> Decision | None:
         return None
     said = "; ".join(f"{node.name} ({node.id}, {'replica' if node.master else 'master'}): {node.persistence.problem}" for node in nodes)
     replicas = [node.name for node in nodes if node.master]
-    anew = f" A replica can be made anew from its master: recreate_replica: [{', '.join(replicas)}]" if replicas else ""
+    anew = f" A replica that is a pod can be made anew from its master: recreate_replica: [{', '.join(replicas)}]" if replicas else ""
     return Refuse(
         "S33",
         f"These nodes cannot keep their data on disk: {said}. Make room on the volume or look at the server's log, then: "
@@ -85,13 +82,12 @@ def _recreate(picture: Picture, node: Node, entry: Entry | None, why: str) -> De
         refusal += f": {redis_cli(copies[0], 'CLUSTER FAILOVER')}" if copies else ", if there is one"
     elif master is None or not master.slots or master.persistence.problem:
         refusal = f"its master {picture.who(entry.master)} is not healthy, so this may be the only good copy"
-    elif not node.live and not node.target.uid:
+    elif not node.target.uid:
         refusal = (
-            "it does not answer, and at an address nobody but you can empty its directory. "
-            f"Do that, start it, and run again: its master {master.name} has the data"
+            "it is no pod, and at an address nobody but you can give it a new directory. "
+            f"Stop it, empty its directory, start it, and run again: its master {master.name} has the data"
         )
     if refusal or master is None:
         return Refuse("S33", f"recreate_replica names {node.name} ({why}), but {refusal}.")
     reason = f"{why}; its master {picture.who(master.id)} has the data"
-    command = (RECREATE, node.target.uid) if node.target.uid else ("CLUSTER", "RESET", "HARD")
-    return Act("S33", "recreate", f"{node.name} is made anew from its master", (Action(node.name, command, reason),))
+    return Act("S33", "recreate", f"{node.name} is made anew from its master", (Action(node.name, (RECREATE, node.target.uid), reason),))
