@@ -38,6 +38,9 @@ SLOWEST = 8 << 20
 ANSWER_WITHIN = 10.0
 """Seconds for a round trip, and for each MIGRATE of ordinary size."""
 
+ANY = ""
+"""Accepted in a Step: every reply, for the caller looks at it."""
+
 Ask: t.TypeAlias = "Callable[[Mapping[str, Sequence[Command]], float], dict[str, list[Reply] | ConnectionLost]]"
 
 
@@ -81,7 +84,7 @@ class Halt(Exception):
     """Something is not as it was observed: the slice ends here."""
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(eq=False)
 class Lane:
     """One giver with the slots that are in hand, and the keys of each that are still to go (sizes where they were asked for)."""
 
@@ -92,6 +95,14 @@ class Lane:
     keys: dict[int, list[str]] = dataclasses.field(default_factory=dict)
     more: set[int] = dataclasses.field(default_factory=set)
     sizes: dict[str, int] = dataclasses.field(default_factory=dict)
+
+
+class Step(t.NamedTuple):
+    """A command for a node by name, and the error reply that is no error: one that holds this text. None: every error is one."""
+
+    node: str
+    command: Command
+    accepted: str | None = None
 
 
 class Mover:
@@ -115,14 +126,16 @@ class Mover:
         try:
             queues = self._queues(transfers)
             self._copy_functions(transfers)
-            while queues and self._clock.now() < until:
-                lanes = [self._next(queue) for queue in queues.values()]
-                self._open(lanes)
+            carried: list[Lane] = []
+            while True:
+                lanes = [self._next(queue) for queue in queues.values() if queue] if self._clock.now() < until else []
+                if not lanes and not carried:
+                    break
+                self._turn(carried, lanes)
+                self._slice.slots += sum(len(lane.chunk) for lane in carried)
                 while any(lane.keys or lane.more for lane in lanes):
                     self._carry(lanes)
-                self._close(lanes)
-                self._slice.slots += sum(len(lane.chunk) for lane in lanes)
-                queues = {name: queue for name, queue in queues.items() if queue}
+                carried = lanes
         except Halt as halt:
             self._slice.problem = str(halt)
         return self._slice
@@ -141,33 +154,51 @@ class Mover:
         queue[:1] = [(transfer, rest)] if rest else []
         return Lane(transfer, self._nodes[transfer.giver], self._nodes[transfer.taker], chunk)
 
-    # ---- opening ---------------------------------------------------------------------------------------------------------------------------------
+    # ---- handing over and opening ----------------------------------------------------------------------------------------------------------------
 
-    def _open(self, lanes: Sequence[Lane]) -> None:
-        """Taker first: a giver that migrates to a node that does not import would send clients astray."""
-        warm = [lane for lane in lanes if not lane.transfer.cold]
-        self._each(
-            [(lane.taker.name, _setslot(slot, "IMPORTING", lane.giver.id)) for lane in warm for slot in lane.chunk], "already the owner"
-        )
-        opening = [(lane.giver.name, _setslot(slot, "MIGRATING", lane.taker.id)) for lane in warm for slot in lane.chunk]
-        self._each(opening, "not the owner")
-        self._name(lanes, {id(lane): lane.chunk for lane in lanes})
+    def _turn(self, carried: Sequence[Lane], lanes: Sequence[Lane]) -> None:
+        """Hand over the slots whose keys have been carried and open the next ones, in two round trips.
 
-    def _name(self, lanes: Sequence[Lane], wanted: Mapping[int, Iterable[int]]) -> None:
-        """The keys of these slots; in a migrating slot none is added any more."""
-        pairs = [(lane, slot) for lane in lanes for slot in wanted.get(id(lane), ())]
-        replies = self._each([(lane.giver.name, ("CLUSTER", "GETKEYSINSLOT", str(slot), str(NAMES))) for lane, slot in pairs])
+        The takers come first, both times: a giver that lets go before the taker holds would leave the slot to nobody, and one that migrates to a node that
+        does not import would send clients astray. Whoever else is a master hears of it with the givers.
+        """
+        steps = [Step(lane.taker.name, _setslot(slot, "NODE", lane.taker.id)) for lane in _warm(carried) for slot in lane.chunk]
+        steps += [
+            Step(lane.taker.name, _setslot(slot, "IMPORTING", lane.giver.id), "already the owner")
+            for lane in _warm(lanes)
+            for slot in lane.chunk
+        ]
+        self._each(steps)
+        steps = []
+        for lane in _warm(carried):
+            for node in self._nodes.values():
+                if node is lane.giver or (not node.master and node is not lane.taker and node.knows(lane.taker.id)):
+                    # Who has become a replica meanwhile refuses, and needs no telling.
+                    steps += [Step(node.name, _setslot(slot, "NODE", lane.taker.id), "SETSLOT only with masters") for slot in lane.chunk]
+        steps += [Step(lane.giver.name, _setslot(slot, "STABLE")) for lane in carried if lane.transfer.cold for slot in lane.chunk]
+        steps += [
+            Step(lane.giver.name, _setslot(slot, "MIGRATING", lane.taker.id), "not the owner")
+            for lane in _warm(lanes)
+            for slot in lane.chunk
+        ]
+        self._name([(lane, slot) for lane in lanes for slot in lane.chunk], steps)
+
+    def _name(self, pairs: Sequence[tuple[Lane, int]], before: Sequence[Step] = ()) -> None:
+        """The keys of these slots. A slot that migrates gets no new ones, so its first answer is the last unless it was too long."""
+        questions = [Step(lane.giver.name, ("CLUSTER", "GETKEYSINSLOT", str(slot), str(NAMES))) for lane, slot in pairs]
+        replies = self._each([*before, *questions])[len(before) :]
         for (lane, slot), reply in zip(pairs, replies, strict=True):
             names = t.cast(list[str], reply)
             lane.more.discard(slot)
             if names:
                 lane.keys[slot] = names
-                lane.more.add(slot)
-        self._weigh([lane for lane in lanes if lane.giver.dataset > SMALL])
+                if len(names) == NAMES or lane.transfer.cold:
+                    lane.more.add(slot)
+        self._weigh([lane for lane in dict.fromkeys(lane for lane, _slot in pairs) if lane.giver.dataset > SMALL])
 
     def _weigh(self, lanes: Sequence[Lane]) -> None:
         pairs = [(lane, key) for lane in lanes for keys in lane.keys.values() for key in keys if key not in lane.sizes]
-        replies = self._each([(lane.giver.name, ("MEMORY", "USAGE", key)) for lane, key in pairs])
+        replies = self._each([Step(lane.giver.name, ("MEMORY", "USAGE", key)) for lane, key in pairs])
         for (lane, key), reply in zip(pairs, replies, strict=True):
             lane.sizes[key] = reply if isinstance(reply, int) else 0
             if lane.sizes[key] >= BIG:
@@ -181,7 +212,7 @@ class Mover:
     def _carry(self, lanes: Sequence[Lane]) -> None:
         """One window of every lane side by side. What is left of a slot is asked for once its known keys are gone."""
         sent: list[tuple[Lane, int, list[str]]] = []
-        commands: list[tuple[str, Command]] = []
+        steps: list[Step] = []
         longest = ANSWER_WITHIN
         for lane in lanes:
             patience = 0.0
@@ -189,18 +220,18 @@ class Mover:
                 timeout = max(ANSWER_WITHIN, sum(lane.sizes.get(key, 0) for key in keys) / SLOWEST)
                 patience += timeout if timeout > ANSWER_WITHIN else 0.0
                 sent.append((lane, slot, keys))
-                commands.append((lane.giver.name, self._migrate(lane, keys, timeout)))
+                steps.append(Step(lane.giver.name, self._migrate(lane, keys, timeout), ANY))
             longest = max(longest, ANSWER_WITHIN + patience)
         began = self._clock.now()
-        replies = self._each(commands, "", within=longest, errors=True)
+        replies = self._each(steps, longest)
         self._adapt(lanes, sent, self._clock.now() - began)
         for (lane, slot, keys), reply in zip(sent, replies, strict=True):
             if isinstance(reply, ReplyError):
                 self._failed(lane, slot, keys, reply)
             self._slice.keys += len(keys)
-        done = {id(lane): [slot for slot in lane.more if slot not in lane.keys] for lane in lanes}
-        if any(done.values()):
-            self._name(lanes, done)
+        unsure = [(lane, slot) for lane in lanes for slot in sorted(lane.more) if slot not in lane.keys]
+        if unsure:
+            self._name(unsure)
 
     def _take(self, lane: Lane) -> Iterator[tuple[int, list[str]]]:
         """Batches of one slot each, by count and by bytes, as many as the lane's window holds."""
@@ -244,7 +275,7 @@ class Mover:
     def _resolve(self, lane: Lane, slot: int, keys: Sequence[str]) -> None:
         """Keys that are on both ends. A copy that a cut off MIGRATE left is the same and may be replaced; of two values the option chooses, or nobody."""
         here, there = (
-            self._each([(name, command) for key in keys for command in (("ASKING",), ("DUMP", key))], errors=True)[1::2]
+            self._each([Step(name, command, ANY) for key in keys for command in (("ASKING",), ("DUMP", key))])[1::2]
             for name in (lane.giver.name, lane.taker.name)
         )
         both = [(key, one == other) for key, one, other in zip(keys, here, there, strict=True) if one is not None and other is not None]
@@ -259,70 +290,46 @@ class Mover:
                 state="S13",
             )
         dropped = differing if winner is lane.taker else []
-        self._each([(lane.giver.name, command) for key in dropped for command in (("ASKING",), ("UNLINK", key))])
+        self._each([Step(lane.giver.name, command) for key in dropped for command in (("ASKING",), ("UNLINK", key))])
         on_both = [key for key, _same in both]
         only_here = [key for key, one in zip(keys, here, strict=True) if one is not None and key not in on_both]
         if only_here:
             lane.keys[slot] = only_here + lane.keys.get(slot, [])
         replaced = [key for key in on_both if key not in dropped]
         if replaced:
-            replies = self._each([(lane.giver.name, self._migrate(lane, replaced, ANSWER_WITHIN, "REPLACE"))], errors=True)
+            replies = self._each([Step(lane.giver.name, self._migrate(lane, replaced, ANSWER_WITHIN, "REPLACE"), ANY)])
             if isinstance(replies[0], ReplyError):
                 raise Halt(f"{lane.giver.name} cannot move keys of slot {slot} to {lane.taker.name}: {replies[0]}")
-
-    # ---- closing ---------------------------------------------------------------------------------------------------------------------------------
-
-    def _close(self, lanes: Sequence[Lane]) -> None:
-        """The taker first (a giver that lets go before it would leave the slot to nobody), then the giver, then whoever else is a master."""
-        warm = [lane for lane in lanes if not lane.transfer.cold]
-        self._each([(lane.taker.name, _setslot(slot, "NODE", lane.taker.id)) for lane in warm for slot in lane.chunk])
-        others = [node for node in self._nodes.values() if not node.master]
-        closing = [(lane.giver.name, _setslot(slot, "NODE", lane.taker.id)) for lane in warm for slot in lane.chunk]
-        closing += [(lane.giver.name, _setslot(slot, "STABLE")) for lane in lanes if lane.transfer.cold for slot in lane.chunk]
-        closing += [
-            (node.name, _setslot(slot, "NODE", lane.taker.id))
-            for lane in warm
-            for node in others
-            if node not in (lane.giver, lane.taker) and node.knows(lane.taker.id)
-            for slot in lane.chunk
-        ]
-        # A giver that has become a replica meanwhile refuses, and needs no telling.
-        self._each(closing, "SETSLOT only with masters")
 
     def _copy_functions(self, transfers: Iterable[Transfer]) -> None:
         """A new master has the same functions before its first slot."""
         for taker, giver in {transfer.taker: transfer.giver for transfer in transfers}.items():
             if taker in self._nodes and giver in self._nodes and self._nodes[giver].functions and not self._nodes[taker].functions:
-                dump = self._each([(giver, ("FUNCTION", "DUMP"))])[0]
-                replies = self._each([(taker, ("FUNCTION", "RESTORE", t.cast(str, dump)))], "already exists")
-                if isinstance(replies[0], ReplyError):
-                    raise Halt(f"{taker} does not take the functions of {giver}: {replies[0]}")
+                dump = self._each([Step(giver, ("FUNCTION", "DUMP"))])[0]
+                self._each([Step(taker, ("FUNCTION", "RESTORE", t.cast(str, dump)))])
 
-    def _each(
-        self,
-        commands: Sequence[tuple[str, Command]],
-        accepted: str = "",
-        within: float = ANSWER_WITHIN,
-        errors: bool = False,
-    ) -> list[Reply]:
-        """One round trip: (node, command) pairs, each node's as one pipeline; the replies in the same order. An error reply that does not say
-        ``accepted`` ends the slice, unless the caller wants to see ``errors``."""
+    def _each(self, steps: Sequence[Step], within: float = ANSWER_WITHIN) -> list[Reply]:
+        """One round trip, each node's steps as one pipeline; the replies in the order of the steps. An error that is not accepted ends the slice."""
         pipelines: dict[str, list[Command]] = {}
-        for name, command in commands:
-            pipelines.setdefault(name, []).append(command)
+        for step in steps:
+            pipelines.setdefault(step.node, []).append(step.command)
         answers = self._ask(pipelines, within) if pipelines else {}
-        positions = dict.fromkeys(pipelines, 0)
         replies: list[Reply] = []
-        for name, command in commands:
-            answer = answers[name]
+        rest: dict[str, Iterator[Reply]] = {}
+        for name, answer in answers.items():
             if isinstance(answer, ConnectionLost):
                 raise Halt(f"{name} was lost while slots were moved: {answer}")
-            reply = answer[positions[name]]
-            positions[name] += 1
-            if isinstance(reply, ReplyError) and not errors and not (accepted and accepted in reply):
-                raise Halt(f"{name} answers {' '.join(command[:4])} with {reply}")
+            rest[name] = iter(answer)
+        for step in steps:
+            reply = next(rest[step.node])
+            if isinstance(reply, ReplyError) and (step.accepted is None or step.accepted not in reply):
+                raise Halt(f"{step.node} answers {' '.join(step.command[:4])} with {reply}")
             replies.append(reply)
         return replies
+
+
+def _warm(lanes: Iterable[Lane]) -> list[Lane]:
+    return [lane for lane in lanes if not lane.transfer.cold]
 
 
 def _setslot(slot: int, verb: str, *other: str) -> Command:
