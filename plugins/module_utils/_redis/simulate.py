@@ -232,7 +232,7 @@ def _with_slots_set(node: Node, commands: Iterable[tuple[str, ...]]) -> Node:
         open_slots.pop(slot, None)
         if verb in {"IMPORTING", "MIGRATING"}:
             open_slots[slot] = (verb.lower(), other[0])
-            open_keys[slot] = 0
+            open_keys.setdefault(slot, 0)
         elif verb == "NODE" and other[0] == node.id:
             owned |= 1 << slot
             epoch = max(node.current_epoch, node.me.epoch) + 1

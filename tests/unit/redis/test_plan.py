@@ -272,6 +272,15 @@ TABLE: list[tuple[str, Observation, dict[str, t.Any], dict[str, float], type, st
         "S12",
         "left half done",
     ),
+    (
+        "keys of an open slot where it is not open",
+        change(open_at(healthy(keys=9), 0, 5, "migrating", 1, 4), 2, open_keys={5: 3}),
+        {},
+        {},
+        Act,
+        "S13",
+        "no slot is open",
+    ),
     ("migrating to nobody", open_at(healthy(keys=9), 0, 5, "migrating", 9, 4), {}, {}, Refuse, "S12", f"allow_data_loss ({node_id(9)})"),
     (
         "migrating to nobody, allowed",

@@ -38,9 +38,6 @@ def outcast(picture: Picture) -> Decision | None:
 
 def open_slots(picture: Picture) -> Decision | None:
     """S12 to S15: slots left open are finished where they were bound for, or closed where nothing has moved; keys are never left behind."""
-    on_replicas = [node for node in picture.live if node.master and node.me.open_slots]
-    if on_replicas:
-        return _reset_replicas(picture, on_replicas)
     closing: list[Action] = []
     carried: dict[tuple[str, str, bool], list[int]] = {}
     keys: Counter[tuple[str, str, bool]] = Counter()
@@ -56,10 +53,14 @@ def open_slots(picture: Picture) -> Decision | None:
                 pair = (giver.name, taker.name, cold)
                 carried.setdefault(pair, []).append(slot)
                 keys[pair] += giver.open_keys.get(slot, 0)
+    opening = tuple(action for action in closing if action.command[3] == "IMPORTING")
+    if opening:  # first of all: an open slot is the only sign of these keys
+        return Act("S13", "open", "keys of slots that were left open are where no slot is open", opening)
     if closing:
         return Act("S13", "close", "slots in which nothing has moved were left open", tuple(closing))
     if not carried:
-        return None
+        on_replicas = [node for node in picture.live if node.master and node.me.open_slots]
+        return _reset_replicas(picture, on_replicas) if on_replicas else None
     astray = {pair: chosen for pair, chosen in carried.items() if pair[2]}
     transfers = tuple(
         Transfer(giver, taker, slots.mask((slot, slot) for slot in chosen), keys[giver, taker, is_cold], cold=is_cold)
@@ -79,7 +80,7 @@ def _open_slot(picture: Picture, slot: int) -> list[Step] | Refuse:
     if not claimants:
         return []  # without an owner it is coverage's
     owner = max(claimants, key=lambda node: node.me.epoch)
-    opened = {node.id: node.me.open_slots[slot] for node in picture.live if slot in node.me.open_slots}
+    opened = {node.id: node.me.open_slots[slot] for node in picture.live if slot in node.me.open_slots and not node.master}
     steps: list[Step] = []
     target = None
     for node_id, (direction, other_id) in opened.items():
@@ -117,6 +118,9 @@ def _open_slot(picture: Picture, slot: int) -> list[Step] | Refuse:
             steps.append((node, owner, True))
         else:
             steps.append(setslot(node, slot, "STABLE", "", "no key has arrived, and the owner does not migrate it here"))
+    for node in picture.live:  # an importer that failed over: its successor has the keys, and no open slot
+        if node.open_keys.get(slot) and not node.master and node is not target and node is not owner and node.id not in opened:
+            steps.append(setslot(node, slot, "IMPORTING", owner.id, f"holds {node.open_keys[slot]} keys of it, which go to its owner"))
     return steps
 
 
