@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from ansible_collections.progressive.platform.tests.redis.chaos import NODE_TIMEOUT, Case
-from ansible_collections.progressive.platform.tests.redis.lab import Lab
+from ansible_collections.progressive.platform.tests.redis.chaos import NODE_TIMEOUT, PATIENCE, Case
+from ansible_collections.progressive.platform.tests.redis.lab import Lab, own_entry
 
 SEED = int(os.environ.get("PROGRESSIVE_CHAOS_SEED", "1"))
 ASKED = int(os.environ.get("PROGRESSIVE_CHAOS_CASES", "0"))
@@ -48,3 +48,23 @@ def chaos(persistent: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
 def test_random_damage(chaos: Lab, seed: int, record_property: Callable[[str, object], None]) -> None:
     verdict = Case(chaos, seed).run()
     record_property("chaos", str(verdict))
+
+
+# What failed once: the damage, step by step.
+
+
+def test_keys_of_an_importer_that_failed_over(chaos: Lab) -> None:
+    """Seed 22: the successor has the keys and knows of no open slot; the only sign is the giver's."""
+    case = Case(chaos, 22)
+    case.form()
+    source, target = case.masters[:2]
+    slot = next(slot for slot in case.shadow.slots.values() if own_entry(source).slots >> slot & 1)
+    target("CLUSTER", "SETSLOT", slot, "IMPORTING", source.id())
+    source("CLUSTER", "SETSLOT", slot, "MIGRATING", target.id())
+    keys = source("CLUSTER", "GETKEYSINSLOT", slot, 100)
+    assert source("MIGRATE", target.host, target.port, "", 0, 5000, "KEYS", *keys) == "OK"
+    successor = case.followers(target)[0]
+    chaos.wait(lambda: successor("CLUSTER", "COUNTKEYSINSLOT", slot) == len(keys))
+    assert successor("CLUSTER", "FAILOVER") == "OK"
+    chaos.wait(lambda: bool(own_entry(successor).slots))
+    assert case.attempt(PATIENCE, set(case.shadow.keys), []).kind == "healed"
