@@ -163,7 +163,8 @@ notes:
     (C(~/.local/state)) of the host the module runs on. They keep runs of that host apart, and remember what that host has formed.
   - With O(pods) the kubeconfig needs get and list on pods, create on pods/portforward, and get, create and update on configmaps and
     leases in the namespace; create on pods/eviction and list on statefulsets for O(roll); get on secrets for O(password_secret);
-    list on nodes and persistentvolumeclaims to know zones and volumes; get on pods/log for a crash's last words; delete on pods and persistentvolumeclaims for O(recreate_replica).
+    list on nodes and persistentvolumeclaims to know zones and volumes; get on pods/log for a crash's last words;
+    delete on pods and persistentvolumeclaims for O(recreate_replica).
 seealso:
   - module: progressive.platform.redis_cluster_info
 """

@@ -82,13 +82,37 @@ nodes:
     outdated: {description: Whether its StatefulSet has a newer pod template., type: bool, returned: always}
     node: {description: The Kubernetes node or host it is on., type: str, returned: always}
     lag: {description: Bytes that a replica is behind its master., type: int, returned: always}
-    link: {description: Of a replica V(up) or V(down)., type: str, returned: always}
+    offset: {description: Replication offset., type: int, returned: always}
+    link: {description: "Of a replica V(up), V(copying) (a full synchronisation runs) or V(down).", type: str, returned: always}
+    open_slots: {description: "Slots it has open, as C(7 migrating) or C(7 importing) and the other ID.", type: list, elements: str, returned: always}
     memory: {description: Bytes C(used) and C(max) (0 is no limit)., type: dict, returned: always}
     keys: {description: Keys in all databases., type: int, returned: always}
+    functions: {description: Function libraries., type: int, returned: always}
     cluster_state: {description: What it says itself., type: str, returned: always}
     epoch: {description: Its config epoch., type: int, returned: always}
+    current_epoch: {description: The highest epoch it has heard of., type: int, returned: always}
+    known: {description: How many nodes it knows (itself included)., type: int, returned: always}
+    node_timeout: {description: Its C(cluster-node-timeout) in seconds., type: float, returned: always}
+    uptime: {description: Seconds since it started., type: int, returned: always}
+    persistence:
+      description: C(aof) (whether there is an append-only file), C(aof_ok), C(rdb_ok), C(saved_at) (Unix time of the last snapshot), C(changes) since then,
+        and the C(problem) in words, empty when it can keep its data on disk.
+      type: dict
+      returned: always
+    engine: {description: V(redis) or V(valkey)., type: str, returned: always}
     version: {description: Version of the server., type: str, returned: always}
     error: {description: Why it does not answer., type: str, returned: always}
+shards:
+  description: One item a slot owner that answers, by its first slot (C(master), C(id), C(slots), C(slot_count), C(keys), C(memory), and C(replicas) with
+    C(name), C(id), C(link), C(lag)).
+  type: list
+  elements: dict
+  returned: always
+open_slots:
+  description: Slots on their way from one node to another, as each end says it (C(slot), C(node), C(direction), C(other), C(keys)).
+  type: list
+  elements: dict
+  returned: always
 slots:
   description: Numbers of slots C(assigned), C(covered) by an owner that says ok, C(total), and the C(uncovered) ones.
   type: dict

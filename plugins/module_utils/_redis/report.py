@@ -17,48 +17,107 @@ from ansible_collections.progressive.platform.plugins.module_utils._redis.stages
 
 
 def node_rows(observation: Observation) -> list[dict[str, t.Any]]:
-    """One row a target, in ordinal order. ``lag`` is in bytes behind the master, memory in bytes; what a silent node cannot say is None or empty."""
+    """One row a target, in ordinal order. Sizes are bytes, times seconds; ``lag`` is how far a replica is behind; what a silent node cannot say is None."""
     live = {node.id: node for node in observation.live}
     return [_row(node, live) for node in observation.nodes]
 
 
 def _row(node: Node, live: dict[str, Node]) -> dict[str, t.Any]:
     target = node.target
-    where = {
+    row: dict[str, t.Any] = {
         "name": target.name,
         "address": f"{target.host}:{target.port}",
         "node": target.node,
         "zone": target.zone,
         "outdated": target.outdated,
+        "engine": node.engine,
+        "version": node.version,
+        "error": node.problem,
     }
     if not node.live:
-        silent: dict[str, t.Any] = {
+        empty: dict[str, t.Any] = {
             "id": "",
             "role": "",
             "master": "",
-            "slots": [],
-            "lag": None,
             "link": "",
             "cluster_state": "",
-            "epoch": None,
+            "slots": [],
+            "open_slots": [],
+            "memory": {},
         }
-        return {**where, **silent, "keys": None, "memory": {}, "version": node.version, "error": node.problem}
+        unknown = dict.fromkeys(("lag", "offset", "epoch", "current_epoch", "keys", "functions", "uptime", "node_timeout", "known"))
+        return {**row, **empty, **unknown, "persistence": {}}
     master = live.get(node.master)
+    files = node.persistence
     return {
-        **where,
+        **row,
         "id": node.id,
         "role": "replica" if node.master else "master",
         "master": node.master,
-        "slots": [slots.text(1 << first) if first == last else f"{first}-{last}" for first, last in slots.ranges(node.slots)],
+        "slots": _ranges(node.slots),
+        "open_slots": [f"{slot} {direction} {other}" for slot, (direction, other) in sorted(node.me.open_slots.items())],
+        "offset": node.offset,
         "lag": max(master.offset - node.offset, 0) if master else None,
-        "link": ("up" if node.link_up else "down") if node.master else "",
+        "link": ("up" if node.link_up else "copying" if node.syncing else "down") if node.master else "",
         "cluster_state": "ok" if node.cluster_ok else "fail",
         "epoch": node.me.epoch,
+        "current_epoch": node.current_epoch,
         "keys": node.keys,
+        "functions": node.functions,
         "memory": {"used": node.used_memory, "max": node.maxmemory},
-        "version": node.version,
-        "error": "",
+        "uptime": node.uptime_s,
+        "node_timeout": node.node_timeout_ms / 1000,
+        "known": len(node.entries),
+        "persistence": {
+            "aof": files.aof,
+            "aof_ok": files.aof_ok,
+            "rdb_ok": files.rdb_ok,
+            "saved_at": files.saved_at,
+            "changes": files.changes,
+            "problem": files.problem,
+        },
     }
+
+
+def _ranges(chosen: int) -> list[str]:
+    return [str(first) if first == last else f"{first}-{last}" for first, last in slots.ranges(chosen)]
+
+
+def shard_rows(picture: Picture) -> list[dict[str, t.Any]]:
+    """One row a slot owner that answers, by its first slot, with its replicas and how far they are behind."""
+    rows = []
+    for master in sorted(picture.owners, key=lambda node: slots.ranges(node.slots)[0]):
+        copies = [node for node in picture.live if node.master == master.id]
+        rows.append(
+            {
+                "master": master.name,
+                "id": master.id,
+                "slots": _ranges(master.slots),
+                "slot_count": slots.size(master.slots),
+                "keys": master.keys,
+                "memory": master.used_memory,
+                "replicas": [
+                    {
+                        "name": copy.name,
+                        "id": copy.id,
+                        "link": "up" if copy.link_up else "copying" if copy.syncing else "down",
+                        "lag": max(master.offset - copy.offset, 0),
+                    }
+                    for copy in copies
+                ],
+            }
+        )
+    return rows
+
+
+def open_slots(picture: Picture) -> list[dict[str, t.Any]]:
+    """Slots on their way from one node to another, as each end says it; ``keys`` is how many are left or have arrived, None when it did not say."""
+    names = {node.id: node.name for node in picture.live}
+    return [
+        {"slot": slot, "node": node.name, "direction": direction, "other": names.get(other, other), "keys": node.open_keys.get(slot)}
+        for node in picture.live
+        for slot, (direction, other) in sorted(node.me.open_slots.items())
+    ]
 
 
 def slot_summary(picture: Picture) -> dict[str, t.Any]:

@@ -140,5 +140,5 @@ def topology(picture: Picture) -> Decision | None:
     return Refuse(
         "S25",
         f"{'; '.join(now.violations)}. No replica can move without leaving a shard that holds data with fewer than {picture.desired.replicas} replicas for a "
-        "while. Add one node for the time of the change.",
+        "while. Add one node for the time of the change (surplus: keep), and run again.",
     )
