@@ -19,6 +19,7 @@ MERGED_USR_HOOK = "/usr/share/mmdebstrap/hooks/maybe-merged-usr"
 # Nobody reads manuals in a container, and files that are not there are not imported into every node.
 UNWANTED = ("/usr/share/doc/*", "/usr/share/info/*", "/usr/share/locale/*", "/usr/share/man/*", "/usr/share/lintian/*")
 
+MIRROR = "http://deb.debian.org/debian"
 WHEELS = "/wheels"
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 # What tells pip where to download from, passed on from this machine.
@@ -31,6 +32,8 @@ def mmdebstrap(base: Base, target: Path) -> list[str]:
     packages = ",".join((MERGED_USR, *base.packages))
     exclude = [f"--dpkgopt=path-exclude={pattern}" for pattern in UNWANTED]
     mirror = [base.mirror] if base.mirror else []
+    lists = "etc/apt/sources.list.d"
+    also = [f"--setup-hook=echo 'deb {base.mirror or MIRROR} {suite} main' >\"$1\"/{lists}/{suite}.list" for suite in base.also]
     return [
         "mmdebstrap",
         "--quiet",
@@ -38,6 +41,7 @@ def mmdebstrap(base: Base, target: Path) -> list[str]:
         f"--hook-dir={MERGED_USR_HOOK}",
         f"--include={packages}",
         *exclude,
+        *also,
         base.suite,
         str(target),
         *mirror,

@@ -33,13 +33,14 @@ LOCAL_REGISTRY = "localhost/progressive"
 
 @dataclass(frozen=True)
 class Base:
-    """What an image starts from: a ``reference`` in a registry, or a root filesystem of ``packages`` of a Debian ``suite``."""
+    """What an image starts from: a ``reference`` in a registry, or a root filesystem of ``packages`` of a Debian ``suite`` and further ones (``also``)."""
 
     name: str
     reference: str
     suite: str = ""
     packages: tuple[str, ...] = ()
     mirror: str = ""
+    also: tuple[str, ...] = ()
 
     @property
     def made_here(self) -> bool:
@@ -69,17 +70,23 @@ class Image:
 
 
 def make_bases(wanted: Mapping[str, t.Any], revision: int) -> dict[str, Base]:
-    """Bases by name, from ``name: reference`` or ``name: {suite, packages, mirror}``."""
+    """Bases by name, from ``name: reference`` or ``name: {suite, packages, also, mirror}``; null is no base."""
     bases = {}
     for name, value in wanted.items():
+        if value is None:
+            continue
         if isinstance(value, str) and value:
             bases[name] = Base(name, value)
         elif (
-            isinstance(value, Mapping) and value.get("suite") and value.get("packages") and not set(value) - {"suite", "packages", "mirror"}
+            isinstance(value, Mapping)
+            and value.get("suite")
+            and value.get("packages")
+            and not set(value) - {"suite", "packages", "mirror", "also"}
         ):
             suite, packages = str(value["suite"]), tuple(sorted(map(str, value["packages"])))
-            tag = digest([ROOTFS_RECIPE, suite, *packages, str(revision), platform.machine()])
-            bases[name] = Base(name, f"{LOCAL_REGISTRY}/base-{name}:{tag}", suite, packages, str(value.get("mirror") or ""))
+            also = tuple(map(str, value.get("also") or []))
+            tag = digest([ROOTFS_RECIPE, suite, *also, *packages, str(revision), platform.machine()])
+            bases[name] = Base(name, f"{LOCAL_REGISTRY}/base-{name}:{tag}", suite, packages, str(value.get("mirror") or ""), also)
         else:
             raise PlatformError(
                 f"images_bases.{name} is {value!r}; wanted is a reference (python:3.13-slim), or a root filesystem's suite and packages."
@@ -90,9 +97,9 @@ def make_bases(wanted: Mapping[str, t.Any], revision: int) -> dict[str, Base]:
 def make_images(
     source: Path, bases: Mapping[str, Base], *, registry: str, revision: int, names: Iterable[str] = (), tag: str = ""
 ) -> dict[str, Image]:
-    """The images ``source``/images.yml describes, all or those of ``names``, with their references."""
+    """The images ``source``/images.yml describes (optional ones whose bases there are), or those of ``names``, with their references."""
     described = read_description(source)
-    wanted = list(names) or list(described)
+    wanted = list(names) or [name for name, entry in described.items() if not entry.get("optional") or set(entry["bases"]) <= set(bases)]
     if unknown := [name for name in wanted if name not in described]:
         raise PlatformError(f"images_names has {', '.join(unknown)}; {source / DESCRIPTION} describes {', '.join(described)}.")
     images = {}

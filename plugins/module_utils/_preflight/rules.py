@@ -182,7 +182,7 @@ VALUES: dict[str, Kind] = {
     "redis_cluster_resources.requests.*": kinds.amount,
     "redis_cluster_resources.limits.*": kinds.amount,
     "redis_cluster_maxmemory_percent": between(60, 75, "percent"),
-    "redis_cluster_node_timeout": between(500, 60000, "milliseconds"),
+    "redis_cluster_node_timeout": between(501, 60000, "milliseconds"),
     "redis_cluster_replica_validity_factor": between(0),
     "redis_cluster_backlog": kinds.amount,
     "redis_cluster_storage.size": kinds.amount,

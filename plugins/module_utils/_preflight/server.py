@@ -16,6 +16,7 @@ from decimal import Decimal
 from ansible_collections.progressive.platform.plugins.module_utils._kube.client import ApiError, Client
 from ansible_collections.progressive.platform.plugins.module_utils._preflight.findings import Finding
 from ansible_collections.progressive.platform.plugins.module_utils._preflight.quantities import humane, quantity
+from ansible_collections.progressive.platform.plugins.module_utils._redis import engines
 
 Json = dict[str, t.Any]
 
@@ -185,6 +186,21 @@ def _existing(seen: Seen, needs: Mapping[str, t.Any]) -> Iterator[Finding]:
                     f"{class_there}, the class of the volumes there are",
                     "Move the data first.",
                 )
+        yield from _engine(there, claim)
+
+
+def _engine(there: Json, claim: Mapping[str, t.Any]) -> Iterator[Finding]:
+    """Servers that read each other's data only forwards: judged by the template there is, whose pods have written it."""
+    containers = there["spec"].get("template", {}).get("spec", {}).get("containers") or []
+    container = next((one for one in containers if one["name"] == claim.get("container")), None)
+    new = engines.parse(str(claim.get("release", "")))
+    if container is None or new is None:
+        return
+    engine = next((one.get("value", "") for one in container.get("env") or [] if one["name"] == "ENGINE"), "redis")
+    old = engines.of_image(engine, container["image"])
+    reason = engines.refusal(old, new) if old else ""
+    if reason:
+        yield Finding(claim["engine"], str(new), f"what can read the data of {old}", reason[0].upper() + reason[1:] + ".")
 
 
 def _nodes(seen: Seen, needs: Mapping[str, t.Any]) -> Iterator[Finding]:

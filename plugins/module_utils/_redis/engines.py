@@ -32,6 +32,12 @@ def parse(text: str) -> Release | None:
     return Release(match[1], tuple(int(part) for part in (match[2] or "").split(".") if part)) if match else None
 
 
+def of_image(engine: str, image: str) -> Release | None:
+    """Of ``mirror:5000/redis:7.2.11-alpine`` the version that its tag begins with."""
+    tag = re.search(r"(?<!sha256):v?(\d+(?:\.\d+)*)[^/]*$", image)
+    return parse(f"{engine} {tag[1]}" if tag else engine)
+
+
 def refusal(old: Release, new: Release) -> str:
     """Why a node of ``old`` must not be followed by one of ``new`` on the same data; empty when it may, or when too little is known to say."""
     if old.engine == new.engine:

@@ -51,6 +51,15 @@ def test_references_are_the_same_everywhere(source: Path) -> None:
         assert len(tag.rsplit("-", 1)[1]) == 12
 
 
+def test_an_optional_image_is_there_when_its_base_is(source: Path) -> None:
+    """Valkey's, with a base of its own; null is no base. By name it is wanted in any case."""
+    made = {"suite": "bookworm", "also": ["bookworm-backports"], "packages": ["valkey-server"]}
+    assert "valkey" in references(source, valkey=made)
+    assert "valkey" not in references(source, valkey=None)
+    with pytest.raises(PlatformError, match="images_bases has no valkey"):
+        make_images(source, make_bases(BASES, 1), registry="", revision=1, names=["valkey"])
+
+
 def edit(path: str, text: str) -> t.Callable[[Path], None]:
     return lambda source: (source / path).write_text((source / path).read_text() + text)
 
@@ -153,6 +162,15 @@ MADE_BASE = Base("python", "localhost/progressive/base-python:1a2b", "bookworm",
     [
         (mmdebstrap(MADE_BASE, Path("/t.tar")), ["--include=usr-is-merged,dumb-init,python3", "bookworm", "/t.tar"], []),
         (mmdebstrap(Base("x", "x", "trixie", ("a",), "mirror"), Path("/t.tar")), ["trixie", "/t.tar", "mirror"], []),
+        (
+            mmdebstrap(Base("x", "x", "bookworm", ("a",), also=("bookworm-backports",)), Path("/t.tar")),
+            [
+                "--setup-hook=echo 'deb http://deb.debian.org/debian bookworm-backports main' >\"$1\"/etc/apt/sources.list.d/bookworm-backports.list",
+                "bookworm",
+                "/t.tar",
+            ],
+            [],
+        ),
         (
             BUILDAH.build(image("app", PYTHON_BASE, target="app"), Path("/s"), platforms=["linux/amd64", "linux/arm64"]),
             ["--pull", "--platform", "linux/amd64,linux/arm64", "--manifest", f"{REGISTRY}/app:1", "--target", "app",

@@ -188,7 +188,7 @@ CASES: dict[str, tuple[dict[str, t.Any], str, str]] = {
     "two masters": ({"redis_cluster_masters": 2}, "redis_cluster_masters", "3 to 1000"),
     "replicas below zero": ({"redis_cluster_replicas_per_master": -1}, "redis_cluster_replicas_per_master", "0 to 10"),
     "maxmemory of everything": ({"redis_cluster_maxmemory_percent": 100}, "redis_cluster_maxmemory_percent", "60 to 75"),
-    "node timeout in seconds": ({"redis_cluster_node_timeout": 5}, "redis_cluster_node_timeout", "500 to 60000"),
+    "node timeout in seconds": ({"redis_cluster_node_timeout": 5}, "redis_cluster_node_timeout", "501 to 60000"),
     "password too short": ({"redis_cluster_password_length": 8}, "redis_cluster_password_length", "12 to 1024"),
     "root as user": ({"redis_cluster_user": 0}, "redis_cluster_user", "1 to"),
     "backlog larger than the memory": ({"redis_cluster_backlog": "2Gi"}, "redis_cluster_backlog", "a fifth of the memory limit"),

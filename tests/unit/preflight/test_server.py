@@ -88,6 +88,33 @@ def test_volumes(claim: Json, seen: Seen, named: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
+    ("image", "env", "release", "refused"),
+    [
+        ("redis:7.2.11-alpine", {}, "redis 7.2.11", ""),
+        ("redis:7.2.11-alpine", {"ENGINE": "redis"}, "valkey 8.0.6", ""),
+        (
+            "registry.example.com:5000/redis:7.4.2",
+            {"ENGINE": "redis"},
+            "valkey 8.0.6",
+            "Redis 7.4.2 writes a data format that Valkey does not read",
+        ),
+        ("valkey/valkey:8.0.6", {"ENGINE": "valkey"}, "redis 7.2.11", "No Redis is made to read"),
+        ("redis:7.2.11", {}, "redis 7.0", "Redis 7.0 may not be able to read"),
+        ("localhost/progressive/redis:7-0123abcd", {}, "valkey 8", ""),
+        ("mirror.example.com/redis@sha256:00", {}, "redis 7.2", ""),
+    ],
+)
+def test_engines(image: str, env: dict[str, str], release: str, refused: str) -> None:
+    there = stateful()
+    container = {"name": "redis", "image": image, "env": [{"name": name, "value": value} for name, value in env.items()]}
+    there["redis-cluster"]["spec"]["template"] = {"spec": {"containers": [container]}}
+    claim = {**CLAIM, "container": "redis", "release": release, "engine": "redis_cluster_engine"}
+    found = judge(Seen(version="v1.36.0", nodes=[], classes=[FAST], workloads=there), {"claims": [claim]})
+    assert [finding.variable for finding in found] == (["redis_cluster_engine"] if refused else [])
+    assert refused in str(found)
+
+
+@pytest.mark.parametrize(
     ("one", "pools", "expected"),
     [
         (node("a", "app"), ["app"], True),

@@ -10,4 +10,4 @@ cluster-announce-hostname $POD_NAME.$HEADLESS_DOMAIN
 requirepass "$password"
 masterauth "$password"
 CONFIG
-exec redis-server /etc/progressive/config/redis.conf
+exec "${ENGINE:-redis}-server" /etc/progressive/config/redis.conf
