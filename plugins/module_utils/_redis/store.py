@@ -62,6 +62,10 @@ def from_json(text: str, origin: str) -> Marker:
         ) from error
 
 
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
 def _note(text: str, origin: str) -> dict[str, t.Any]:
     try:
         facts = json.loads(text)
@@ -99,17 +103,22 @@ class Files:
         self._marker.parent.mkdir(parents=True, exist_ok=True)
         path = self._marker.with_suffix(".lock")
         deadline = self._clock.now() + timeout
-        with path.open("w") as file:
+        with path.open("a+", encoding="utf-8") as file:
             while True:
                 try:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     break
                 except BlockingIOError:
                     if self._clock.now() >= deadline:
+                        file.seek(0)
                         raise PlatformError(
-                            f"Another run converges these nodes: {path} is still locked after {timeout:.0f} s. See who: fuser {path}"
+                            f"Another run converges these nodes: {path} is held by {file.read() or 'nobody who says so'}, still after {timeout:g} s. "
+                            f"Wait for it; see it with: fuser -v {path}"
                         ) from None
                     self._clock.sleep(POLL)
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {socket.gethostname()} since {_now()}")
+            file.flush()
             yield
 
     def renew(self) -> None:
@@ -260,7 +269,7 @@ class Objects:
         return f"{spec.get('holderIdentity') or 'nobody'} (since {spec.get('acquireTime') or 'unknown'}, last heard of at {spec.get('renewTime') or 'unknown'})"
 
     def _lease_body(self, metadata: dict[str, t.Any], holder: str | None = None) -> dict[str, t.Any]:
-        now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        now = _now()
         self._acquired = self._acquired or now
         return {
             "apiVersion": "coordination.k8s.io/v1",
