@@ -106,7 +106,7 @@ class Node:
 
     ``problem`` is empty when it answered; otherwise ``kind`` is absent (does not answer), auth (refuses the login or a command), tls (its certificate, or
     the other end of it, is not as wanted), loading, or foreign (not a cluster node at all), and only what could be learned is filled in; ``hint`` says
-    what to do about it. ``former_login``
+    what to do about it. ``denied`` names what the user may not ask, where that is no reason to know nothing of the node. ``former_login``
     and ``former_masterauth`` say that it takes, or logs in to its master with, the former password only (S35). ``keys`` and ``functions`` count all
     databases, ``open_keys`` the keys in each of its open slots, ``stray_keys`` those in slots that nobody owns or that a newcomer may not own (only slots
     with keys; None: not asked). Sizes are bytes, times as named.
@@ -116,6 +116,7 @@ class Node:
     problem: str = ""
     hint: str = ""
     kind: str = ""
+    denied: tuple[str, ...] = ()
     id: str = ""
     engine: str = "redis"
     version: str = ""

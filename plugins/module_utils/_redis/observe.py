@@ -115,6 +115,13 @@ def node_of(target: Target, replies: Sequence[Reply] | ConnectionLost) -> Node:
         cluster_ok=cluster.get("cluster_state") == "ok",
         current_epoch=_int(cluster.get("cluster_current_epoch")),
         entries=parse_nodes(str(replies[3])),
+        denied=tuple(
+            dict.fromkeys(
+                _name(command)
+                for command, reply in zip(READERS, replies, strict=False)
+                if isinstance(reply, ReplyError) and reply.code == "NOPERM"
+            )
+        ),
         functions=len(replies[4]) if isinstance(replies[4], list) else 0,
         node_timeout_ms=_setting(replies[5], 0),
         sync_delay_s=_setting(replies[6], -1),
@@ -136,7 +143,7 @@ def explained(node: Node, login: Login | None) -> Node:
 
 def _refused(target: Target, command: Command, reply: ReplyError) -> Node:
     if reply.code == "NOPERM":
-        name = "|".join(command[:2]).lower()
+        name = _name(command)
         return Node(
             target, problem=f"it does not permit the user {name} (NOPERM)", hint=f"Permit it there: ACL SETUSER USER +{name}", kind="auth"
         )
@@ -147,6 +154,10 @@ def _refused(target: Target, command: Command, reply: ReplyError) -> Node:
 def settings(replies: Sequence[Reply]) -> dict[str, str]:
     """Name and value of every setting that the server knows, from the answers to CONFIG GET."""
     return {str(reply[0]): str(reply[1]) for reply in replies if isinstance(reply, list) and len(reply) == 2}
+
+
+def _name(command: Command) -> str:
+    return "|".join(command[:2]).lower()
 
 
 def _from_info(target: Target, info: Mapping[str, str]) -> Node:

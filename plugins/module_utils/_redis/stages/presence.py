@@ -21,6 +21,12 @@ def unusable(picture: Picture) -> Decision | None:
         listed = "; ".join(f"{node.name}: {node.problem}" for node in refused)
         hints = " ".join(dict.fromkeys(node.hint for node in refused if node.hint))
         return Refuse("S35", f"Not let in, nothing was changed ({listed}). {hints}".rstrip())
+    user = picture.desired.access.user
+    denied = [node for node in picture.live if node.denied]
+    if denied and picture.desired.access.passwords:
+        listed = "; ".join(f"{node.name}: it does not permit user {user!r} {', '.join(node.denied)} (NOPERM)" for node in denied)
+        missing = " ".join(f"+{name}" for name in sorted({name for node in denied for name in node.denied}))
+        return Refuse("S35", f"Not enough rights, nothing was changed ({listed}). Permit it there: ACL SETUSER {user} {missing}")
     foreign = [node for node in picture.observation.nodes if node.kind == "foreign"]
     if foreign:
         return Refuse("S23", "Not a Redis Cluster node: " + "; ".join(f"{node.name}: {node.problem}" for node in foreign))
