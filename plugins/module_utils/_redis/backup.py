@@ -179,15 +179,18 @@ def _owned(observation: Observation) -> dict[str, int]:
 
 def _best(observation: Observation, number: int, master: str, mask: int) -> Shard:
     owner = next((node for node in observation.live if node.id == master), None)
-    replicas = [node for node in observation.live if node.master == master and not node.syncing and (node.link_up or owner is None)]
+    replicas = [node for node in observation.live if node.master == master]
+    # A replica without a link to its master refuses to send its data.
     for replica in sorted(replicas, key=lambda node: -node.offset):
         behind = max(owner.offset - replica.offset, 0) if owner else -1
-        if behind <= BEHIND_AT_MOST:
+        if behind <= BEHIND_AT_MOST and replica.link_up and not replica.syncing:
             return Shard(number, mask, master, replica, behind)
     if owner is not None:
         return Shard(number, mask, master, owner, 0)
     problems = "; ".join(f"{node.name}: {node.problem}" for node in observation.nodes if not node.live)
-    raise PlatformError(f"No copy of slots {slots.text(mask)} (owner {master}) can be reached ({problems}); {NEXT}.")
+    waiting = ", ".join(node.name for node in replicas)
+    hint = f"its replica {waiting} sends nothing before it is elected: run again in a moment" if waiting else NEXT
+    raise PlatformError(f"No copy of slots {slots.text(mask)} (owner {master}) can be reached ({problems}); {hint}.")
 
 
 def _warnings(shards: Sequence[Shard]) -> list[str]:
