@@ -74,8 +74,9 @@ test-all: test ## and what is slow by nature: long chaos, every step of a kill, 
 bench: redis-server up ## measure against the rivals; writes benchmarks/results.json
 	$(BIN)/python benchmarks/run.py
 
-docs: $(VENV)/ready ## regenerate the variable tables of the roles' READMEs
+docs: $(VENV)/ready ## regenerate the variable tables of the roles' READMEs and the states of docs/redis_cluster.md
 	$(BIN)/python tests/unit/roles/readme.py
+	$(BIN)/python tests/unit/redis/states.py
 
 package: $(VENV)/ready ## the tarball for Galaxy, checked by galaxy-importer
 	mkdir -p build && $(BIN)/ansible-galaxy collection build --force --output-path build

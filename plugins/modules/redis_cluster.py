@@ -200,7 +200,7 @@ state:
   returned: always
   sample: S4
 found:
-  description: What was found before the first change, one item a state (C(state), C(kind), C(message)).
+  description: What was found before the first change, one item a state (C(state), its C(name), C(kind), C(message)).
   type: list
   elements: dict
   returned: success

@@ -128,7 +128,7 @@ errors:
   elements: str
   returned: always
 findings:
-  description: Everything that is not as it should be (C(state), C(kind) of the reaction, C(message)), the most urgent first.
+  description: Everything that is not as it should be (C(state), its C(name), C(kind) of the reaction, C(message)), the most urgent first.
   type: list
   elements: dict
   returned: always

@@ -27,6 +27,7 @@ def meet_steps_once(steps: list[tuple[str, str]]) -> list[tuple[str, str]]:
     return list(dict.fromkeys(("S1", "meet") if action == "meet" else (state, action) for state, action in steps))
 
 
+@pytest.mark.state("S1")
 def test_s1_fresh_nodes_become_a_cluster(lab: Lab) -> None:
     result = lab.converge(diff=True)
     assert result["changed"] and result["state"] == "S4"
@@ -40,6 +41,7 @@ def test_s1_fresh_nodes_become_a_cluster(lab: Lab) -> None:
     lab.quiet()
 
 
+@pytest.mark.state("S1")
 def test_s1_check_mode_foresees_the_whole_plan_and_touches_nothing(lab: Lab) -> None:
     for server in lab.servers:
         server("CONFIG", "RESETSTAT")
@@ -54,6 +56,7 @@ def test_s1_check_mode_foresees_the_whole_plan_and_touches_nothing(lab: Lab) -> 
     assert lab.converge(check=True)["changed"] is False
 
 
+@pytest.mark.state("S1")
 def test_s1_replicas_are_spread_over_hosts_and_zones(lab: Lab) -> None:
     spread = Lab(lab.directory / f"spread-{time.monotonic_ns()}")
     try:
@@ -70,12 +73,13 @@ def test_s1_replicas_are_spread_over_hosts_and_zones(lab: Lab) -> None:
         spread.stop()
 
 
+@pytest.mark.state("S1", "S35")
 def test_s1_with_a_password_that_never_shows(lab: Lab) -> None:
     secret = "correct-horse-battery"
     for server in lab.servers:
         server.pipeline([("CONFIG", "SET", "masterauth", secret), ("CONFIG", "SET", "requirepass", secret)])
         server.password = secret
-    with pytest.raises(PlatformError, match=r"S35|password is refused") as refused:
+    with pytest.raises(PlatformError, match=r"wants a password \(NOAUTH\)") as refused:
         lab.converge()
     assert refused.value.details["state"] == "S35"
     with pytest.raises(PlatformError, match="WRONGPASS") as wrong:
@@ -89,11 +93,7 @@ def test_s1_with_a_password_that_never_shows(lab: Lab) -> None:
     lab.quiet(password=secret)
 
 
-def test_a_password_for_nodes_without_one_is_refused(lab: Lab) -> None:
-    with pytest.raises(PlatformError, match="without any password configured"):
-        lab.converge(password="surplus")
-
-
+@pytest.mark.state("S1")
 def test_s1_refuses_nodes_with_keys(lab: Lab) -> None:
     lab.servers[0]("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
     lab.wait(lambda: lab.servers[0]("SET", "left-over", "1") == "OK", 10)
@@ -122,6 +122,7 @@ def test_wrong_options_are_refused_before_any_connection(lab: Lab, params: dict[
         lab.converge(**params)
 
 
+@pytest.mark.state("S1")
 def test_r3_a_cluster_that_was_lost_is_not_silently_formed_anew(lab: Lab) -> None:
     lab.converge()
     lab.fill()
@@ -137,6 +138,7 @@ def test_r3_a_cluster_that_was_lost_is_not_silently_formed_anew(lab: Lab) -> Non
     lab.quiet()
 
 
+@pytest.mark.state("S1")
 def test_r5_two_runs_do_not_converge_together(lab: Lab) -> None:
     with (
         Files(lab.addresses, Clock()).lock(1.0),
@@ -146,6 +148,7 @@ def test_r5_two_runs_do_not_converge_together(lab: Lab) -> None:
     assert lab.converge()["changed"]
 
 
+@pytest.mark.state("S2")
 def test_s2_a_partial_meeting_is_completed(lab: Lab) -> None:
     lab.meet(*lab.servers[:3])
     ids = [server.id() for server in lab.servers]
@@ -156,6 +159,7 @@ def test_s2_a_partial_meeting_is_completed(lab: Lab) -> None:
     lab.quiet()
 
 
+@pytest.mark.state("S2")
 def test_s2_refuses_a_component_that_remembers_unknown_owners(lab: Lab) -> None:
     extra = lab.add(1)[0]
     lab.meet(lab.servers[0], lab.servers[1], extra)
@@ -169,6 +173,7 @@ def test_s2_refuses_a_component_that_remembers_unknown_owners(lab: Lab) -> None:
     assert all(not own_entry(server).slots for server in lab.servers[:6])
 
 
+@pytest.mark.state("S3")
 def test_s3_missing_slots_of_a_forming_cluster_go_to_new_masters(lab: Lab) -> None:
     lab.meet(*lab.servers)
     lab.servers[4]("CLUSTER", "ADDSLOTSRANGE", 0, 5460)
@@ -180,16 +185,7 @@ def test_s3_missing_slots_of_a_forming_cluster_go_to_new_masters(lab: Lab) -> No
     lab.quiet()
 
 
-def test_s11_slots_that_were_owned_once_are_refused(lab: Lab) -> None:
-    lab.converge()
-    lab.fill()
-    for server in lab.servers:
-        server("CLUSTER", "DELSLOTSRANGE", 0, 9)
-    with pytest.raises(PlatformError, match="Slots 0-9 have no owner") as refused:
-        lab.converge()
-    assert refused.value.details["state"] == "S11"
-
-
+@pytest.mark.state("S4")
 def test_s4_a_failover_is_none_of_our_business(lab: Lab) -> None:
     lab.converge()
     lab.fill()
@@ -200,6 +196,7 @@ def test_s4_a_failover_is_none_of_our_business(lab: Lab) -> None:
     assert lab.read() == 300
 
 
+@pytest.mark.state("S5")
 def test_s5_one_moved_node_is_left_to_gossip(lab: Lab) -> None:
     lab.converge()
     lab.fill()
@@ -213,6 +210,7 @@ def test_s5_one_moved_node_is_left_to_gossip(lab: Lab) -> None:
     lab.quiet()
 
 
+@pytest.mark.state("S6")
 def test_s6_all_nodes_moved(lab: Lab) -> None:
     """A full restart with every address changed heals in far less than the 30 s of goal D4."""
     for server in lab.servers:
@@ -234,6 +232,7 @@ def test_s6_all_nodes_moved(lab: Lab) -> None:
     lab.quiet()
 
 
+@pytest.mark.state("S6")
 def test_s6_refuses_an_id_seen_twice(lab: Lab) -> None:
     lab.converge()
     twin = lab.servers[5]
@@ -246,6 +245,7 @@ def test_s6_refuses_an_id_seen_twice(lab: Lab) -> None:
     assert original.id() in str(refused.value)
 
 
+@pytest.mark.state("S7")
 def test_s7_a_link_that_stays_down_is_connected_again(lab: Lab) -> None:
     lab.converge()
     lab.fill()
@@ -265,6 +265,7 @@ def test_s7_a_link_that_stays_down_is_connected_again(lab: Lab) -> None:
     lab.quiet()
 
 
+@pytest.mark.state("S7")
 def test_s7_names_a_wrong_masterauth(lab: Lab) -> None:
     secret = "staple-of-lab"
     lab.converge()
@@ -281,6 +282,7 @@ def test_s7_names_a_wrong_masterauth(lab: Lab) -> None:
     assert replica.id() in str(refused.value) and "something-else" not in json.dumps([str(refused.value), refused.value.details])
 
 
+@pytest.mark.state("S8")
 def test_s8_a_replica_that_lost_its_volume_joins_again(lab: Lab) -> None:
     lab.converge()
     lab.fill()
@@ -299,6 +301,7 @@ def test_s8_a_replica_that_lost_its_volume_joins_again(lab: Lab) -> None:
     lab.quiet()
 
 
+@pytest.mark.state("S9")
 def test_s9_a_master_that_lost_its_volume_is_succeeded_and_comes_back_as_replica(lab: Lab) -> None:
     lab.converge()
     lab.fill()
@@ -316,6 +319,7 @@ def test_s9_a_master_that_lost_its_volume_is_succeeded_and_comes_back_as_replica
     lab.quiet()
 
 
+@pytest.mark.state("S9")
 def test_s9_a_master_wiped_in_place_needs_consent(lab: Lab) -> None:
     """Its peers drop its address and never fail it: the cluster would wait for ever."""
     lab.converge()
@@ -339,23 +343,7 @@ def test_s9_a_master_wiped_in_place_needs_consent(lab: Lab) -> None:
     lab.quiet()
 
 
-def test_s10_most_masters_lost_is_refused_with_the_command(lab: Lab) -> None:
-    lab.converge()
-    lab.fill()
-    gone = lab.masters()[:2]
-    ids = [server.id() for server in gone]
-    copies = [lab.replicas_of(server)[0] for server in gone]
-    for server in gone:
-        server.kill()
-        server.wipe()
-        server.start()
-    with pytest.raises(PlatformError, match="most masters are gone") as refused:
-        lab.converge(timeout=3.0)
-    assert refused.value.details["state"] == "S10"
-    assert all(node_id in str(refused.value) for node_id in ids)
-    assert all(own_entry(server).master for server in copies)
-
-
+@pytest.mark.state("S16")
 def test_s16_loading_is_waited_for(lab: Lab) -> None:
     lab.converge()
     lab.fill(1000)
@@ -363,7 +351,7 @@ def test_s16_loading_is_waited_for(lab: Lab) -> None:
     lab.wait(lambda: replica("DBSIZE") > 300)
     assert replica("SAVE") == "OK"
     replica.kill()
-    replica.launch(**{"key-load-delay": "12000", "loading-process-events-interval-bytes": "1024"})
+    replica.launch(**{"key-load-delay": "30000", "loading-process-events-interval-bytes": "1024"})
     replica.ready()
     info = lab.info()
     assert info["state"] == "S16" and info["views_agree"] is False
@@ -376,6 +364,7 @@ def test_s16_loading_is_waited_for(lab: Lab) -> None:
     assert lab.settled() and lab.read(1000) == 1000
 
 
+@pytest.mark.state("S17")
 def test_s17_a_suspected_node_is_waited_for(lab: Lab) -> None:
     lab.converge()
     replica = lab.replicas_of(lab.masters()[0])[0]
@@ -389,6 +378,7 @@ def test_s17_a_suspected_node_is_waited_for(lab: Lab) -> None:
     assert lab.settled()
 
 
+@pytest.mark.state("S18")
 def test_s18_blocked_bus_ports_are_named(lab: Lab) -> None:
     lab.converge()
     replica = lab.replicas_of(lab.masters()[0])[0]
@@ -406,6 +396,7 @@ def test_s18_blocked_bus_ports_are_named(lab: Lab) -> None:
     assert lab.settled()
 
 
+@pytest.mark.state("S19")
 def test_s19_equal_epochs_end_distinct(lab: Lab) -> None:
     for server in lab.servers[:3]:
         server("CLUSTER", "SET-CONFIG-EPOCH", 7)
@@ -418,17 +409,7 @@ def test_s19_equal_epochs_end_distinct(lab: Lab) -> None:
     lab.quiet()
 
 
-def test_s20_two_clusters_are_never_joined(lab: Lab) -> None:
-    for half in (lab.servers[:3], lab.servers[3:]):
-        lab.meet(*half)
-        half[0]("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
-    with pytest.raises(PlatformError, match="2 separate clusters") as refused:
-        lab.converge()
-    assert refused.value.details["state"] == "S20"
-    assert lab.servers[0].id() in str(refused.value) and lab.servers[3].id() in str(refused.value)
-    assert all(len(parse_nodes(server("CLUSTER", "NODES"))) == 3 for server in lab.servers)
-
-
+@pytest.mark.state("S21")
 def test_s21_a_live_foreign_node_is_not_ours_to_forget(lab: Lab) -> None:
     extra = lab.add(1)[0]
     lab.converge(addresses=lab.addresses[:6])
@@ -440,14 +421,12 @@ def test_s21_a_live_foreign_node_is_not_ours_to_forget(lab: Lab) -> None:
     assert extra.id() in parse_nodes(lab.servers[0]("CLUSTER", "NODES"))
 
 
+@pytest.mark.state("S22")
 def test_s22_dead_ids_are_forgotten_everywhere(lab: Lab) -> None:
     extra = lab.add(1)[0]
-    lab.converge()
+    lab.converge(surplus="keep")
     extra_id = extra.id()
-    if not own_entry(extra).master:
-        successor = lab.replicas_of(extra)[0]
-        successor("CLUSTER", "FAILOVER")
-        lab.wait(lambda: bool(own_entry(extra).master) and lab.settled())
+    assert own_entry(extra).master
     extra.kill()
     lab.servers.remove(extra)
     result = lab.converge()
@@ -456,6 +435,7 @@ def test_s22_dead_ids_are_forgotten_everywhere(lab: Lab) -> None:
     lab.quiet()
 
 
+@pytest.mark.state("S23")
 def test_s23_a_newcomer_with_keys_is_not_joined(lab: Lab) -> None:
     lab.converge()
     replica = lab.replicas_of(lab.masters()[0])[0]
@@ -471,6 +451,7 @@ def test_s23_a_newcomer_with_keys_is_not_joined(lab: Lab) -> None:
     assert replica("DBSIZE") == 1 and len(parse_nodes(replica("CLUSTER", "NODES"))) == 1
 
 
+@pytest.mark.state("S23")
 def test_s23_a_newcomer_that_remembers_another_cluster_is_not_joined(lab: Lab) -> None:
     lab.converge()
     replica = lab.replicas_of(lab.masters()[0])[0]
@@ -484,6 +465,7 @@ def test_s23_a_newcomer_that_remembers_another_cluster_is_not_joined(lab: Lab) -
     assert refused.value.details["state"] == "S23" and extra.id() in str(refused.value)
 
 
+@pytest.mark.state("S24")
 def test_s24_replicas_are_evened_out_one_at_a_time(lab: Lab) -> None:
     lab.converge()
     lab.fill()
@@ -512,6 +494,7 @@ def spread_badly(directory: Path) -> Lab:
     return spread
 
 
+@pytest.mark.state("S25")
 def test_s25_copies_are_separated_when_asked_for(lab: Lab) -> None:
     spread = spread_badly(lab.directory)
     try:
@@ -526,6 +509,7 @@ def test_s25_copies_are_separated_when_asked_for(lab: Lab) -> None:
         spread.stop()
 
 
+@pytest.mark.state("S25")
 def test_s25_never_costs_a_copy(lab: Lab) -> None:
     spread = spread_badly(lab.directory)
     try:
@@ -534,22 +518,25 @@ def test_s25_never_costs_a_copy(lab: Lab) -> None:
             spread.converge(rebalance_topology=True)
         assert refused.value.details["state"] == "S25"
         spread.add(1, "127.0.0.4")
-        result = spread.converge(rebalance_topology=True)
+        result = spread.converge(rebalance_topology=True, surplus="keep")
         assert not any("on node" in text for text in result["placement"]["violations"])
         assert spread.settled() and spread.read() == 300
-        spread.quiet(rebalance_topology=True)
+        spread.quiet(rebalance_topology=True, surplus="keep")
     finally:
         spread.stop()
 
 
+@pytest.mark.state("S26")
 def test_s26_a_master_without_slots_becomes_a_replica(lab: Lab) -> None:
-    lab.converge(addresses=lab.addresses[:3], replicas_per_master=0)
+    lab.converge()
     lab.fill()
-    lab.meet(*lab.servers)
-    result = lab.converge()
+    extra = lab.add(1)[0]
+    lab.meet(extra, lab.servers[0])
+    lab.wait(lambda: all(len(parse_nodes(server("CLUSTER", "NODES"))) == 7 for server in lab.servers))
+    result = lab.converge(surplus="keep")
     assert ("S26", "replicate") in kinds(result)
-    assert lab.settled() and lab.read() == 300
-    lab.quiet()
+    assert own_entry(extra).master and lab.settled() and lab.read() == 300
+    lab.quiet(surplus="keep")
 
 
 def two_owners_of_three(lab: Lab) -> None:
@@ -559,11 +546,12 @@ def two_owners_of_three(lab: Lab) -> None:
     lab.wait(lambda: all("cluster_state:ok" in server("CLUSTER", "INFO") for server in lab.servers), 15)
 
 
+@pytest.mark.state("S26")
 def test_s26_a_wanted_master_gets_its_share_of_empty_slots(lab: Lab) -> None:
     two_owners_of_three(lab)
     foreseen = lab.converge(check=True)
     result = lab.converge()
-    assert ("S26", "open") in kinds(result) and ("S26", "close") in kinds(result)
+    assert "move" in {action for _state, action in kinds(result)}
     assert dict.fromkeys(kinds(foreseen)) == dict.fromkeys(kinds(result))
     assert sorted(own_entry(server).slots.bit_count() for server in lab.masters()) == [5461, 5461, 5462]
     assert lab.settled()
@@ -571,29 +559,7 @@ def test_s26_a_wanted_master_gets_its_share_of_empty_slots(lab: Lab) -> None:
     lab.quiet()
 
 
-def test_s26_slots_with_keys_stay(lab: Lab) -> None:
-    two_owners_of_three(lab)
-    lab.fill()
-    with pytest.raises(PlatformError, match="moving keys is not handled") as refused:
-        lab.converge()
-    assert refused.value.details["state"] == "S26" and lab.servers[0].id() in str(refused.value)
-    assert lab.read() == 300
-
-
-def test_s12_an_open_slot_with_keys_is_refused(lab: Lab) -> None:
-    lab.converge()
-    lab.fill(1000)
-    source, target, _other = lab.masters()
-    keys = source("CLUSTER", "COUNTKEYSINSLOT", 100)
-    slot = 100 if keys else next(number for number in range(0, 5000) if source("CLUSTER", "COUNTKEYSINSLOT", number))
-    target("CLUSTER", "SETSLOT", slot, "IMPORTING", source.id())
-    source("CLUSTER", "SETSLOT", slot, "MIGRATING", target.id())
-    with pytest.raises(PlatformError, match=f"Slot {slot} is") as refused:
-        lab.converge()
-    assert refused.value.details["state"] in {"S12", "S13"}
-    assert lab.read(1000) == 1000
-
-
+@pytest.mark.state("S27")
 def test_s27_a_replica_of_an_empty_master_is_given_to_a_shard(lab: Lab) -> None:
     lab.converge(addresses=lab.addresses[:4], replicas_per_master=0)
     lab.fill()
@@ -607,13 +573,7 @@ def test_s27_a_replica_of_an_empty_master_is_given_to_a_shard(lab: Lab) -> None:
     lab.quiet()
 
 
-def test_s30_fewer_masters_is_refused(lab: Lab) -> None:
-    lab.converge(masters=6, replicas_per_master=0)
-    with pytest.raises(PlatformError, match="6 masters own slots and 3 are wanted") as refused:
-        lab.converge()
-    assert refused.value.details["state"] == "S30"
-
-
+@pytest.mark.state("S17")
 def test_a_missing_node_is_waited_for_and_named(lab: Lab) -> None:
     lab.converge()
     replica = lab.replicas_of(lab.masters()[0])[0]
@@ -628,6 +588,7 @@ def test_a_missing_node_is_waited_for_and_named(lab: Lab) -> None:
     assert lab.settled()
 
 
+@pytest.mark.state("S23")
 def test_a_server_without_cluster_mode_is_named(lab: Lab) -> None:
     lab.servers[5].kill()
     lab.servers[5].start(**{"cluster-enabled": "no"})
@@ -636,6 +597,7 @@ def test_a_server_without_cluster_mode_is_named(lab: Lab) -> None:
     lab.servers[5].kill()
 
 
+@pytest.mark.state("S1")
 def test_a_killed_formation_is_restored_even_when_data_came_first(lab: Lab) -> None:
     """The formation settings of a killed run come off as the first thing once the cluster is in use."""
     lab.converge()
@@ -659,14 +621,16 @@ def test_node_timeout_is_set_when_given(lab: Lab) -> None:
     lab.quiet(node_timeout=3000)
 
 
+@pytest.mark.state("S31")
 def test_more_replicas_than_wanted_are_spread_evenly(lab: Lab) -> None:
     lab.add(2)
-    lab.converge()
+    lab.converge(surplus="keep")
     assert lab.settled()
     assert sorted(len(lab.replicas_of(master)) for master in lab.masters()) == [1, 2, 2]
-    lab.quiet()
+    lab.quiet(surplus="keep")
 
 
+@pytest.mark.state("S1")
 def test_a_given_up_run_takes_its_formation_settings_back(lab: Lab) -> None:
     replica = lab.servers[5]
     closed = replica.port + 9999

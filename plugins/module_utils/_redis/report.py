@@ -14,6 +14,7 @@ from ansible_collections.progressive.platform.plugins.module_utils._redis.access
 from ansible_collections.progressive.platform.plugins.module_utils._redis.model import Act, Action, Decision, Node, Observation, Transfer
 from ansible_collections.progressive.platform.plugins.module_utils._redis.picture import Picture
 from ansible_collections.progressive.platform.plugins.module_utils._redis.stages.ownership import settled
+from ansible_collections.progressive.platform.plugins.module_utils._redis.states import STATES
 
 
 def node_rows(observation: Observation) -> list[dict[str, t.Any]]:
@@ -147,7 +148,15 @@ def placement(picture: Picture) -> dict[str, t.Any]:
 
 
 def finding_rows(decisions: Iterable[Decision]) -> list[dict[str, str]]:
-    return [{"state": decision.state, "kind": type(decision).__name__.lower(), "message": decision.reason} for decision in decisions]
+    return [
+        {
+            "state": decision.state,
+            "name": STATES[decision.state].name,
+            "kind": type(decision).__name__.lower(),
+            "message": decision.reason,
+        }
+        for decision in decisions
+    ]
 
 
 def plan_rows(decisions: Iterable[Decision]) -> list[dict[str, t.Any]]:
