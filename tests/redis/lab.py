@@ -77,7 +77,11 @@ class Server:
         }
         arguments = [part for key, value in settings.items() for part in (f"--{key}", value)]
         self.process = subprocess.Popen(
-            ["redis-server", *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            ["redis-server", *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            restore_signals=False,  # SIGXFSZ stays ignored: a file that may not grow is then a failed write, as on a full disk
         )
 
     def ready(self, timeout: float = 20.0) -> None:
@@ -119,10 +123,10 @@ class Server:
     def __call__(self, *command: object) -> t.Any:
         return self.pipeline([tuple(str(part) for part in command)])[0]
 
-    def pipeline(self, commands: list[tuple[str, ...]]) -> list[Reply]:
+    def pipeline(self, commands: list[tuple[str, ...]], within: float = 10) -> list[Reply]:
         connection = Connection(socket.create_connection((self.host, self.port), timeout=5), Clock())
         try:
-            deadline = time.monotonic() + 10
+            deadline = time.monotonic() + within
             if self.password:
                 connection.call([("AUTH", self.password)], deadline)
             return connection.call(commands, deadline)
@@ -151,13 +155,15 @@ class Server:
 class Lab:
     """Servers under one temporary directory. ``addresses`` is what the module is given."""
 
+    kind: type[Server] = Server
+
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.servers: list[Server] = []
         self.made = 0
 
     def add(self, count: int, host: str = "127.0.0.1", **options: str) -> list[Server]:
-        new = [Server(self.directory / f"node-{self.made + index}", host, **options) for index in range(count)]
+        new = [self.kind(self.directory / f"node-{self.made + index}", host, **options) for index in range(count)]
         self.made += count
         self.servers += new
         for server in new:
@@ -201,6 +207,8 @@ class Lab:
                 server.kill()
         del self.servers[count:]
         for server in self.servers:
+            if server.process is not None and server.process.poll() is not None:
+                server.process = None  # it ended by itself
             if server.process is not None:
                 server.resume()
                 if server.password:
@@ -213,6 +221,9 @@ class Lab:
 
     def server(self, node_id: str) -> Server:
         return next(server for server in self.servers if server.process is not None and server.id() == node_id)
+
+    def slot(self, key: str) -> int:
+        return int(self.servers[0]("CLUSTER", "KEYSLOT", key))
 
     def masters(self) -> list[Server]:
         """Servers that own slots, by their own word."""
