@@ -157,8 +157,8 @@ STATES: dict[str, State] = {
     "S23": State(
         "a newcomer holds data, or is another cluster's",
         "A node that is to join has keys or functions, or remembers others; or it is no cluster node at all.",
-        "`discard_data: [ID]`: emptied (`FLUSHALL`, `FUNCTION FLUSH`, `RESET HARD`), then as S8. `adopt_data: [ID]`: joins with its keys if none of their slots "
-        "has an owner, and gets those slots (S11).",
+        "`discard_data: [ID]`: emptied (`FLUSHALL`, `FUNCTION FLUSH`, `RESET HARD`), then as S8. `adopt_data: [ID]`: joins with its keys if none of "
+        "their slots has an owner, and gets those slots (S11).",
         "Not named; another cluster's nodes still answer it (always); a key to be adopted is in a slot that has an owner (slots and counts are printed).",
     ),
     "S24": State(

@@ -7,6 +7,8 @@
 from __future__ import annotations
 
 import ast
+import functools
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,22 +17,27 @@ from ansible_collections.progressive.platform.plugins.module_utils._redis.states
 ROOT = Path(__file__).resolve().parents[3]
 DOCUMENT = ROOT / "docs/redis_cluster.md"
 BEGIN, END = "<!-- states: made by `make docs` from the planner and the tests' marks -->", "<!-- end of states -->"
+NAMED = re.compile(r"test_s\d+_(and_s\d+_)*")
 ROOMS = ("tests/redis", "tests/unit/redis", "tests/cluster")
 
 
+@functools.cache
 def marked() -> dict[str, list[tuple[str, str]]]:
-    """State code to the tests that construct it, as (file, function), by ``@pytest.mark.state``."""
+    """State code to the tests that construct it, as (file, function): by ``@pytest.mark.state``, or by a name that begins with test_s12_."""
     found: dict[str, list[tuple[str, str]]] = {}
     for room in ROOMS:
         for path in sorted((ROOT / room).glob("test_*.py")):
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
                 if isinstance(node, ast.FunctionDef):
-                    for code in _codes(node):
+                    for code in dict.fromkeys(_codes(node)):
                         found.setdefault(code, []).append((str(path.relative_to(ROOT)), node.name))
     return found
 
 
 def _codes(function: ast.FunctionDef) -> Iterator[str]:
+    named = NAMED.match(function.name)
+    if named:
+        yield from (f"S{number}" for number in re.findall(r"\d+", named[0]))
     for decorator in function.decorator_list:
         if isinstance(decorator, ast.Call) and ast.unparse(decorator.func) == "pytest.mark.state":
             yield from (ast.literal_eval(argument) for argument in decorator.args)
