@@ -137,7 +137,7 @@ def explained(node: Node, login: Login | None) -> Node:
         return node
     if node.kind == "auth":
         user = login.user or DEFAULT_USER
-        return dataclasses.replace(node, problem=node.problem.replace("the user", f"user {user!r}"), hint=node.hint.replace("USER", user))
+        return dataclasses.replace(node, problem=node.problem.replace("the user", f"user {user!r}"), hint=node.hint.replace("<user>", user))
     return dataclasses.replace(node, former_login=login.rank > 0) if node.live else node
 
 
@@ -145,7 +145,7 @@ def _refused(target: Target, command: Command, reply: ReplyError) -> Node:
     if reply.code == "NOPERM":
         name = _name(command)
         return Node(
-            target, problem=f"it does not permit the user {name} (NOPERM)", hint=f"Permit it there: ACL SETUSER USER +{name}", kind="auth"
+            target, problem=f"it does not permit the user {name} (NOPERM)", hint=f"Permit it there: ACL SETUSER <user> +{name}", kind="auth"
         )
     kinds = {"LOADING": "loading", "NOAUTH": "auth", "WRONGPASS": "auth"}
     return Node(target, problem=f"{' '.join(command)} is answered {reply!s}", kind=kinds.get(reply.code, "foreign"))
