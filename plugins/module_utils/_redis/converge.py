@@ -280,6 +280,7 @@ class Convergence:
         self.told = ""
         self.journey: Journey | None = None
         self.mover: Mover | None = None
+        self.observation = Observation(())
         self.warnings: list[str] = []
 
     def run(self) -> Result:
@@ -398,6 +399,7 @@ class Convergence:
     def _move(self, decision: Act, observation: Observation) -> bool:
         """One slice of a move. It may take as long as it takes, as long as it gets on."""
         now = self.clock.now()
+        self.observation = observation
         if self.journey is None or self.journey.state != decision.state:
             self.journey = Journey.of(decision, now)
             self.steps.append(decision)
@@ -414,9 +416,25 @@ class Convergence:
             return True
         began = self.journey.failing[1] if self.journey.failing[0] == done.problem else now
         self.journey.failing = (done.problem, began)
+        if done.conflict:
+            raise self._error(done.problem, observation, dataclasses.replace(decision, state="S13"))
         if now - began > FAILING_AT_MOST:
             raise self._error(f"{done.problem}. What has been moved stays; run again, and it goes on from there.", observation, decision)
         return False
+
+    def _brace(self, seconds: float) -> None:
+        """A node that is busy for longer than the node timeout is taken for dead: the timeout is longer meanwhile, and the marker knows what it was.
+
+        The next pass restores it, of this run or, were this one killed, of the next.
+        """
+        short = [node for node in self.observation.live if node.node_timeout_ms < 2000 * seconds]
+        value = str(int(2000 * seconds))
+        actions = [Action(node.name, ("CONFIG", "SET", "cluster-node-timeout", value), "a big key moves") for node in short]
+        if actions:
+            marker = announced(self.observation, actions)
+            self.marker = dataclasses.replace(marker, state=self.marker.state if self.marker else "formed")
+            self.store.write(self.marker)
+            self.cluster.send(actions)
 
     def _mover(self, decision: Act) -> Mover:
         access = self.cluster.access
@@ -426,7 +444,9 @@ class Convergence:
             password = access.passwords[login.rank]
             words = ("AUTH", password) if login.user == DEFAULT_USER else ("AUTH2", login.user, password)
         if self.mover is None or self.mover.login != words:
-            self.mover = Mover(self.cluster.ask, self.clock, words, self.desired.on_conflict, self.desired.latency_limit_ms / 1000)
+            self.mover = Mover(
+                self.cluster.ask, self.clock, words, self.desired.on_conflict, self.desired.latency_limit_ms / 1000, self._brace
+            )
         return self.mover
 
     def _check_setting(self, action: Action, reply: t.Any, observation: Observation, decision: Act) -> None:

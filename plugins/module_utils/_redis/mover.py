@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from ansible_collections.progressive.platform.plugins.module_utils._redis import slots
 from ansible_collections.progressive.platform.plugins.module_utils._redis.model import Act, Node, Observation, Transfer
 from ansible_collections.progressive.platform.plugins.module_utils._redis.resp import Command, ConnectionLost, Reply, ReplyError
-from ansible_collections.progressive.platform.plugins.module_utils._run import Clock, PlatformError
+from ansible_collections.progressive.platform.plugins.module_utils._run import Clock
 
 SLICE = 1.5
 """Seconds of work after which the cluster is observed again."""
@@ -46,11 +46,12 @@ Ask: t.TypeAlias = "Callable[[Mapping[str, Sequence[Command]], float], dict[str,
 
 @dataclasses.dataclass
 class Slice:
-    """What was done in one slice; ``problem`` says why it ended early, and leaves it to the next look at the cluster."""
+    """What was done in one slice; ``problem`` says why it ended early, and leaves it to the next look at the cluster, unless it is a ``conflict``."""
 
     slots: int = 0
     keys: int = 0
     problem: str = ""
+    conflict: bool = False
     warnings: list[str] = dataclasses.field(default_factory=list)
 
 
@@ -84,6 +85,10 @@ class Halt(Exception):
     """Something is not as it was observed: the slice ends here."""
 
 
+class Conflict(Halt):
+    """A key has two values, and nobody has said which one stays."""
+
+
 @dataclasses.dataclass(eq=False)
 class Lane:
     """One giver with the slots that are in hand, and the keys of each that are still to go (sizes where they were asked for)."""
@@ -93,7 +98,7 @@ class Lane:
     taker: Node
     chunk: list[int]
     keys: dict[int, list[str]] = dataclasses.field(default_factory=dict)
-    more: set[int] = dataclasses.field(default_factory=set)
+    left: dict[int, int] = dataclasses.field(default_factory=dict)
     sizes: dict[str, int] = dataclasses.field(default_factory=dict)
 
 
@@ -106,10 +111,14 @@ class Step(t.NamedTuple):
 
 
 class Mover:
-    """Moves for one run. ``login`` is what a giver logs in to a taker with: the words AUTH or AUTH2 and what follows, or nothing."""
+    """Moves for one run. ``login`` is what a giver logs in to a taker with: the words AUTH or AUTH2 and what follows, or nothing; ``brace`` is called
+    before a big key keeps its giver and taker busy for at most so many seconds."""
 
-    def __init__(self, ask: Ask, clock: Clock, login: Sequence[str], on_conflict: str, latency: float) -> None:
+    def __init__(
+        self, ask: Ask, clock: Clock, login: Sequence[str], on_conflict: str, latency: float, brace: Callable[[float], None]
+    ) -> None:
         self._ask = ask
+        self._brace = brace
         self._clock = clock
         self.login = tuple(login)
         self._on_conflict = on_conflict
@@ -133,11 +142,12 @@ class Mover:
                     break
                 self._turn(carried, lanes)
                 self._slice.slots += sum(len(lane.chunk) for lane in carried)
-                while any(lane.keys or lane.more for lane in lanes):
+                while any(lane.keys for lane in lanes):
                     self._carry(lanes)
                 carried = lanes
         except Halt as halt:
             self._slice.problem = str(halt)
+            self._slice.conflict = isinstance(halt, Conflict)
         return self._slice
 
     def _queues(self, transfers: Iterable[Transfer]) -> dict[str, list[tuple[Transfer, list[int]]]]:
@@ -184,16 +194,13 @@ class Mover:
         self._name([(lane, slot) for lane in lanes for slot in lane.chunk], steps)
 
     def _name(self, pairs: Sequence[tuple[Lane, int]], before: Sequence[Step] = ()) -> None:
-        """The keys of these slots. A slot that migrates gets no new ones, so its first answer is the last unless it was too long."""
+        """The keys of these slots, or the first of them; a slot that migrates gets no new ones."""
         questions = [Step(lane.giver.name, ("CLUSTER", "GETKEYSINSLOT", str(slot), str(NAMES))) for lane, slot in pairs]
         replies = self._each([*before, *questions])[len(before) :]
         for (lane, slot), reply in zip(pairs, replies, strict=True):
             names = t.cast(list[str], reply)
-            lane.more.discard(slot)
             if names:
                 lane.keys[slot] = names
-                if len(names) == NAMES or lane.transfer.cold:
-                    lane.more.add(slot)
         self._weigh([lane for lane in dict.fromkeys(lane for lane, _slot in pairs) if lane.giver.dataset > SMALL])
 
     def _weigh(self, lanes: Sequence[Lane]) -> None:
@@ -210,28 +217,33 @@ class Mover:
     # ---- carrying --------------------------------------------------------------------------------------------------------------------------------
 
     def _carry(self, lanes: Sequence[Lane]) -> None:
-        """One window of every lane side by side. What is left of a slot is asked for once its known keys are gone."""
-        sent: list[tuple[Lane, int, list[str]]] = []
-        steps: list[Step] = []
-        longest = ANSWER_WITHIN
-        for lane in lanes:
-            patience = 0.0
-            for slot, keys in self._take(lane):
-                timeout = max(ANSWER_WITHIN, sum(lane.sizes.get(key, 0) for key in keys) / SLOWEST)
-                patience += timeout if timeout > ANSWER_WITHIN else 0.0
-                sent.append((lane, slot, keys))
-                steps.append(Step(lane.giver.name, self._migrate(lane, keys, timeout), ANY))
-            longest = max(longest, ANSWER_WITHIN + patience)
+        """One window of every lane side by side. A slot whose known keys have gone is counted: what is left of it is asked for and goes next."""
+        batches = [(lane, slot, keys) for lane in lanes for slot, keys in self._take(lane)]
+        emptied = [(lane, slot) for lane, slot in dict.fromkeys((lane, slot) for lane, slot, _keys in batches) if slot not in lane.keys]
+        patience = dict.fromkeys(lanes, 0.0)
+        steps = []
+        for lane, _slot, keys in batches:
+            timeout = max(ANSWER_WITHIN, sum(lane.sizes.get(key, 0) for key in keys) / SLOWEST)
+            patience[lane] += timeout - ANSWER_WITHIN
+            steps.append(Step(lane.giver.name, self._migrate(lane, keys, timeout), ANY))
+        steps += [Step(lane.giver.name, ("CLUSTER", "COUNTKEYSINSLOT", str(slot))) for lane, slot in emptied]
+        longest = max(patience.values())
+        if longest:
+            self._brace(ANSWER_WITHIN + longest)
         began = self._clock.now()
-        replies = self._each(steps, longest)
-        self._adapt(lanes, sent, self._clock.now() - began)
-        for (lane, slot, keys), reply in zip(sent, replies, strict=True):
+        replies = self._each(steps, ANSWER_WITHIN + longest)
+        self._adapt(lanes, batches, self._clock.now() - began)
+        for (lane, slot, keys), reply in zip(batches, replies, strict=False):
             if isinstance(reply, ReplyError):
                 self._failed(lane, slot, keys, reply)
             self._slice.keys += len(keys)
-        unsure = [(lane, slot) for lane in lanes for slot in sorted(lane.more) if slot not in lane.keys]
-        if unsure:
-            self._name(unsure)
+        rest = [(lane, slot, t.cast(int, count)) for (lane, slot), count in zip(emptied, replies[len(batches) :], strict=True) if count]
+        for lane, slot, count in rest:
+            if count >= lane.left.get(slot, count + 1):
+                raise Halt(f"{count} keys of slot {slot} stay on {lane.giver.name} although {lane.taker.name} has taken them")
+            lane.left[slot] = count
+        if rest:
+            self._name([(lane, slot) for lane, slot, _count in rest])
 
     def _take(self, lane: Lane) -> Iterator[tuple[int, list[str]]]:
         """Batches of one slot each, by count and by bytes, as many as the lane's window holds."""
@@ -278,24 +290,19 @@ class Mover:
             self._each([Step(name, command, ANY) for key in keys for command in (("ASKING",), ("DUMP", key))])[1::2]
             for name in (lane.giver.name, lane.taker.name)
         )
-        both = [(key, one == other) for key, one, other in zip(keys, here, there, strict=True) if one is not None and other is not None]
-        differing = [key for key, same in both if not same]
+        both = {key: one == other for key, one, other in zip(keys, here, there, strict=True) if _is_there(one) and _is_there(other)}
+        differing = [key for key, same in both.items() if not same]
         winner = lane.taker if (self._on_conflict == "importer") != lane.transfer.cold else lane.giver
         if differing and self._on_conflict == "refuse":
             owner = lane.taker if lane.transfer.cold else lane.giver
-            raise PlatformError(
+            raise Conflict(
                 f"Slot {slot} is open, and {len(differing)} of its keys are with different values on {lane.giver.name} ({lane.giver.id}) and "
                 f"{lane.taker.name} ({lane.taker.id}), the first {differing[0][:60]!r}. {owner.name} owns the slot: on_conflict: owner keeps its values, "
-                "on_conflict: importer those of the other node.",
-                state="S13",
+                "on_conflict: importer those of the other node."
             )
         dropped = differing if winner is lane.taker else []
         self._each([Step(lane.giver.name, command) for key in dropped for command in (("ASKING",), ("UNLINK", key))])
-        on_both = [key for key, _same in both]
-        only_here = [key for key, one in zip(keys, here, strict=True) if one is not None and key not in on_both]
-        if only_here:
-            lane.keys[slot] = only_here + lane.keys.get(slot, [])
-        replaced = [key for key in on_both if key not in dropped]
+        replaced = [key for key in both if key not in dropped]
         if replaced:
             replies = self._each([Step(lane.giver.name, self._migrate(lane, replaced, ANSWER_WITHIN, "REPLACE"), ANY)])
             if isinstance(replies[0], ReplyError):
@@ -326,6 +333,13 @@ class Mover:
                 raise Halt(f"{step.node} answers {' '.join(step.command[:4])} with {reply}")
             replies.append(reply)
         return replies
+
+
+def _is_there(dump: Reply) -> bool:
+    """A node that migrates the slot answers ASK for a key that it has not."""
+    if isinstance(dump, ReplyError) and dump.code != "ASK":
+        raise Halt(f"keys cannot be compared: {dump}")
+    return dump is not None and not isinstance(dump, ReplyError)
 
 
 def _warm(lanes: Iterable[Lane]) -> list[Lane]:

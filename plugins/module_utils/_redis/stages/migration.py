@@ -61,10 +61,11 @@ def open_slots(picture: Picture) -> Decision | None:
     if not carried:
         on_replicas = [node for node in picture.live if node.master and node.me.open_slots]
         return _reset_replicas(picture, on_replicas) if on_replicas else None
-    astray = {pair: chosen for pair, chosen in carried.items() if pair[2]}
+    # First what has an end to go to: an owner that migrates would send a key that it has not on to that end.
+    bound = {pair: chosen for pair, chosen in carried.items() if not pair[2]}
     transfers = tuple(
         Transfer(giver, taker, slots.mask((slot, slot) for slot in chosen), keys[giver, taker, is_cold], cold=is_cold)
-        for (giver, taker, is_cold), chosen in _without_circles(astray or carried).items()
+        for (giver, taker, is_cold), chosen in _without_circles(bound or carried).items()
     )
     state = "S13" if transfers[0].cold else "S12"
     what = "keys that went astray go to the owner of their slot" if transfers[0].cold else "a move of slots was left half done"
