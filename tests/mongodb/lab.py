@@ -54,6 +54,11 @@ class Member:
         raise NotImplementedError
 
     def wipe(self) -> None:
+        """Its disk is empty; only while it is stopped."""
+        raise NotImplementedError
+
+    def forget(self) -> None:
+        """Its disk has no configuration any more, but everything else; only while it is stopped."""
         raise NotImplementedError
 
 
@@ -70,6 +75,9 @@ class Simulated(Member):
 
     def wipe(self) -> None:
         self.server.wipe()
+
+    def forget(self) -> None:
+        self.server.disk.config = None
 
 
 class Real(Member):
@@ -101,6 +109,25 @@ class Real(Member):
     def wipe(self) -> None:
         shutil.rmtree(self.directory, ignore_errors=True)
         self.directory.mkdir(parents=True)
+
+    def forget(self) -> None:
+        """Started alone for a moment, without the set's name, as its manual says."""
+        options = [
+            "--port",
+            str(self.port),
+            "--dbpath",
+            str(self.directory),
+            "--bind_ip",
+            "localhost",
+            "--logpath",
+            str(self.directory / "alone.log"),
+        ]
+        self.process = subprocess.Popen([MONGOD, *options], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        until(lambda: answers(self), f"{self.name} answers")
+        with MongoClient("localhost", self.port, directConnection=True) as client:
+            client.local.system.replset.delete_many({})
+        self.process.terminate()
+        self.process.wait(60)
 
 
 class Lab:
@@ -182,6 +209,10 @@ class Lab:
         until(look, "one primary")
         return found[0]
 
+    def primary_but(self, former: Member) -> None:
+        """Waits until another one than the former is."""
+        until(lambda: any(state(self, member) == "PRIMARY" for member in self.members if member is not former), "another primary")
+
     def secondaries(self) -> list[Member]:
         leader = self.primary()
         return [member for member in self.members if member is not leader]
@@ -192,6 +223,14 @@ class Lab:
     def rows(self, member: Member) -> set[int]:
         found = self.command(member, {"find": "rows", "$readPreference": {"mode": "secondaryPreferred"}}, "test")
         return {row["_id"] for row in found["cursor"]["firstBatch"]}
+
+    def forget_configuration(self, member: Member) -> None:
+        """A stopped member loses its configuration and keeps everything else."""
+        member.forget()
+
+    def answered_as_member(self, member: Member) -> bool:
+        with MongoClient("localhost", member.port, directConnection=True) as client:
+            return bool(client.admin.command("hello").get("setName"))
 
     def config(self) -> dict[str, t.Any]:
         return dict(self.command(self.primary(), {"replSetGetConfig": 1})["config"])
