@@ -31,7 +31,7 @@ RULES: dict[str, str] = {
         "+client|list +client|info +client|kill +client|setname +client|no-evict +client|pause +client|unpause "
         "+function|list +function|dump +function|load +function|restore +function|delete +function|flush "
         "+scan +type +ttl +pttl +exists +object +memory|usage +memory|stats +memory|doctor +latency +slowlog "
-        "+migrate +dump +restore +restore-asking +del +unlink +get +set +flushall "
+        "+migrate +dump +restore +restore-asking +del +unlink +get +set +flushall +save "
         "+bgsave +bgrewriteaof +lastsave +psync +replconf +shutdown"
     ),
     # A replica's login at its master, and nothing else.
