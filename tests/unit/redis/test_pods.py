@@ -46,8 +46,16 @@ class FakeClient:
     def find(self, path: str) -> t.Any:
         return copy.deepcopy(self.objects.get(path))
 
+    def text(self, path: str, **query: t.Any) -> str:
+        self.requests.append(("LOG", f"{path} previous={query['previous']}"))
+        return str(self.objects.get(path, ""))
+
     def request(self, method: str, path: str, body: t.Any = None) -> tuple[int, t.Any, t.Any]:
         self.requests.append((method, path))
+        if method == "DELETE":
+            if self.objects.pop(path, None) is None:
+                raise ApiError("not found", 404)
+            return 200, None, {}
         path = f"{path}/{body['metadata']['name']}" if method == "POST" else path
         there = self.objects.get(path)
         if method == "PUT" and there is None:
@@ -168,6 +176,39 @@ def test_pods_become_targets() -> None:
     assert [target.zone for target in targets] == ["", "zone-1", "zone-1"]
     assert targets[2].volumes == ("claim-redis-10",) and targets[2].uid == "uid-redis-10" and not targets[2].problem
     assert targets[1].problem == "pod is Pending (redis: ImagePullBackOff no such image)"
+
+
+def crash_loop(message: str = "") -> dict[str, t.Any]:
+    ended = {"terminated": {"exitCode": 1, "message": message}}
+    state = {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 40s"}}
+    return {"containerStatuses": [{"name": "redis", "restartCount": 5, "state": state, "lastState": ended}]}
+
+
+@pytest.mark.state("S33")
+@pytest.mark.parametrize("message", ["Unrecoverable error: corrupted cluster config file.", ""], ids=["its own words", "its log"])
+def test_a_pod_in_a_crash_loop_says_its_last_words(message: str) -> None:
+    log = "/api/v1/namespaces/cache/pods/redis-0/log"
+    words = message or "Bad file format reading the append only file"
+    objects = {**world(pod("redis-0", status=crash_loop(message))), log: f"1:M starting\n1:M reading\n1:M loading\n{words}\n"}
+    client = FakeClient(objects)
+    pods = Pods(t.cast(t.Any, client), "cache", "app=redis", 6379)
+    for _look in range(3):
+        target = pods.targets()[0]
+        assert target.crashed.startswith("redis ended 5 times, exit code 1, its last words: ") and target.crashed.endswith(words)
+        assert target.problem == target.crashed and "starting" not in target.crashed
+    assert client.requests.count(("LOG", f"{log} previous=True")) == (0 if message else 1), "asked once a crash"
+
+
+@pytest.mark.state("S33")
+def test_a_pod_is_made_anew_with_its_claims_if_it_is_still_the_one() -> None:
+    path = "/api/v1/namespaces/cache/pods/redis-0"
+    claim = "/api/v1/namespaces/cache/persistentvolumeclaims/data-redis-0"
+    client = FakeClient({path: pod("redis-0"), claim: {"metadata": {"name": "data-redis-0"}}})
+    pods = Pods(t.cast(t.Any, client), "cache", "app=redis", 6379)
+    assert pods.recreate("redis-0", "another-uid") == "" and client.requests == []
+    assert pods.recreate("redis-0", "uid-redis-0") == ""
+    assert client.requests == [("DELETE", claim), ("DELETE", path)]
+    assert pods.recreate("redis-0", "uid-redis-0") == ""
 
 
 def member(name: str, revision: str, ready: str) -> dict[str, t.Any]:

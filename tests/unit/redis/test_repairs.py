@@ -26,6 +26,7 @@ from ansible_collections.progressive.platform.plugins.module_utils._redis.pictur
 from ansible_collections.progressive.platform.plugins.module_utils._redis.placement import Member, assess, promote
 from ansible_collections.progressive.platform.plugins.module_utils._redis.plan import decide
 from ansible_collections.progressive.platform.plugins.module_utils._redis.simulate import foresee
+from ansible_collections.progressive.platform.plugins.module_utils._redis.stages.membership import forget
 from ansible_collections.progressive.platform.plugins.module_utils._run import PlatformError
 from ansible_collections.progressive.platform.tests.unit.redis.views import (
     THIRDS,
@@ -482,6 +483,15 @@ def test_a_pod_is_made_anew() -> None:
     decisions, _after = foresee(sick(4), Desired(recreate=frozenset({"redis-4"})), {})
     assert [one.kind for one in decisions if isinstance(one, Act)] == ["recreate"]
     assert isinstance(decisions[-1], Wait) and "being made anew" in decisions[-1].reason
+
+
+def test_nobody_forgets_the_master_of_a_live_replica() -> None:
+    observation = everywhere(healthy(), entry(9, flags=DEAD, connected=False))
+    for viewer in range(6):
+        observation = seen(observation, viewer, 4, master=node_id(9))
+    decision = forget(Picture(observation, Desired()))
+    assert isinstance(decision, Refuse) and decision.state == "S22"
+    assert "redis-4 still name it as their master" in decision.reason and "-h 10.0.0.5 -p 6379 CLUSTER REPLICATE" in decision.reason
 
 
 def test_failback_is_foreseen_one_master_at_a_time() -> None:
