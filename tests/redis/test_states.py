@@ -346,12 +346,12 @@ def test_s9_a_master_wiped_in_place_needs_consent(lab: Lab) -> None:
 @pytest.mark.state("S16")
 def test_s16_loading_is_waited_for(lab: Lab) -> None:
     lab.converge()
-    lab.fill(1000)
+    lab.fill(3000)
     replica = lab.replicas_of(lab.masters()[0])[0]
-    lab.wait(lambda: replica("DBSIZE") > 300)
+    lab.wait(lambda: replica("DBSIZE") > 900)
     assert replica("SAVE") == "OK"
     replica.kill()
-    replica.launch(**{"key-load-delay": "30000", "loading-process-events-interval-bytes": "1024"})
+    replica.launch(**{"key-load-delay": "12000", "loading-process-events-interval-bytes": "1024"})
     replica.ready()
     info = lab.info()
     assert info["state"] == "S16" and info["views_agree"] is False
@@ -361,7 +361,7 @@ def test_s16_loading_is_waited_for(lab: Lab) -> None:
     result = lab.converge()
     assert result["found"][0]["state"] == "S16"
     assert all(action in {"record"} for _state, action in kinds(result))
-    assert lab.settled() and lab.read(1000) == 1000
+    assert lab.settled() and lab.read(3000) == 3000
 
 
 @pytest.mark.state("S17")

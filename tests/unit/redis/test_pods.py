@@ -164,15 +164,16 @@ def world(*pods: dict[str, t.Any]) -> dict[str, t.Any]:
 
 def test_pods_become_targets() -> None:
     waiting = {"containerStatuses": [{"name": "redis", "state": {"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}}}]}
+    owned = {"ownerReferences": [{"kind": "StatefulSet", "name": "redis"}]}
     pods = [
-        pod("redis-10"),
-        pod("redis-2", status={"phase": "Pending", "podIP": "", **waiting}),
-        pod("redis-1", metadata={"deletionTimestamp": "now"}),
-        pod("redis-0", node="node-9"),
+        pod("redis-10", metadata=owned),
+        pod("redis-2", metadata=owned, status={"phase": "Pending", "podIP": "", **waiting}),
+        pod("redis-1", metadata={**owned, "deletionTimestamp": "now"}),
+        pod("redis-0", metadata=owned, node="node-9"),
     ]
     targets = Pods(t.cast(t.Any, FakeClient(world(*pods))), "cache", "app=redis", 6379).targets()
     assert [target.name for target in targets] == ["redis-0", "redis-2", "redis-10"]
-    assert [target.ordinal for target in targets] == [0, 2, 10], "by name, also while others are away"
+    assert [target.ordinal for target in targets] == [0, 1, 2]
     assert [target.zone for target in targets] == ["", "zone-1", "zone-1"]
     assert targets[2].volumes == ("claim-redis-10",) and targets[2].uid == "uid-redis-10" and not targets[2].problem
     assert targets[1].problem == "pod is Pending (redis: ImagePullBackOff no such image)"
@@ -225,6 +226,11 @@ def test_pods_of_an_older_template(seen: int, updates: list[str]) -> None:
     targets = Pods(t.cast(t.Any, client), "cache", "app=redis", 6379).targets()
     assert [target.update for target in targets] == updates
     assert [target.ready for target in targets] == [True, False, False]
+
+
+def test_ordinals_of_a_stateful_set_outlive_a_missing_pod() -> None:
+    made = world(member("redis-1", "redis-new", "True"), member("redis-10", "redis-new", "True"))
+    assert [target.ordinal for target in Pods(t.cast(t.Any, FakeClient(made)), "cache", "app=redis", 6379).targets()] == [1, 10]
 
 
 @pytest.mark.parametrize(
