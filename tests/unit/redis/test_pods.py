@@ -173,7 +173,7 @@ def test_pods_become_targets() -> None:
     ]
     targets = Pods(t.cast(t.Any, FakeClient(world(*pods))), "cache", "app=redis", 6379).targets()
     assert [target.name for target in targets] == ["redis-0", "redis-2", "redis-10"]
-    assert [target.ordinal for target in targets] == [0, 1, 2]
+    assert [target.ordinal for target in targets] == [0, 2, 10], "by name, also while others are away"
     assert [target.zone for target in targets] == ["", "zone-1", "zone-1"]
     assert targets[2].volumes == ("claim-redis-10",) and targets[2].uid == "uid-redis-10" and not targets[2].problem
     assert targets[1].problem == "pod is Pending (redis: ImagePullBackOff no such image)"
