@@ -209,9 +209,9 @@ class Picture:
 
 
 def _apart(node: Node, observation: Observation) -> bool:
-    """No part of the cluster: alone and without data, or silent at an address that nobody lists."""
+    """No part of the cluster: alone and fresh, or silent at an address that nobody lists."""
     if node.live:
-        return len(node.entries) == 1 and node.empty and not node.slots and not node.master
+        return node.fresh
     place_of = (node.target.host, node.target.port)
     return node.kind == "absent" and not any(
         (one.host, one.port) == place_of for other in observation.live for one in other.entries.values()

@@ -86,7 +86,7 @@ def _followed(nodes: Mapping[str, Node], former: str, heir: str) -> dict[str, No
     """The former master, where it lives, and its other replicas follow the one that took over."""
     result = {}
     for node in nodes.values():
-        if node.live and node.id != heir and (node.id == former or node.master == former):
+        if node.live and node.id != heir and former in {node.id, node.master}:
             flags = (node.me.flags - {"master"}) | {"slave"}
             result[node.name] = _with_me(node, dataclasses.replace(node.me, master=heir, slots=0, flags=flags))
     return result
@@ -201,6 +201,8 @@ def _changed(nodes: Mapping[str, Node], node: Node, command: tuple[str, ...]) ->
             return _freed(node, slots.mask((int(slot), int(slot)) for slot in numbers))
         case ("FLUSHALL",):
             return dataclasses.replace(node, keys=0, stray_keys=None)
+        case ("SAVE",):
+            return node
         case ("FUNCTION", "FLUSH"):
             return dataclasses.replace(node, functions=0)
         case ("CLUSTER", "REPLICATE", master):

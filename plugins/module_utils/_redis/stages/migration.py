@@ -27,13 +27,30 @@ def outcast(picture: Picture) -> Decision | None:
         for node in picture.surplus
         if not node.slots
         and (node.master or node.empty)
-        and kept & set(node.entries)
+        and (kept & set(node.entries) or not node.fresh)
         and not any(other.knows(node.id) for other in picture.kept)
     ]
     if not gone:
         return None
-    actions = tuple(Action(node.name, ("CLUSTER", "RESET", "HARD"), "the cluster has forgotten it already") for node in gone)
-    return Act("S30", "release", f"{', '.join(node.name for node in gone)} left the cluster and still remember it", actions)
+    actions = tuple(action for node in gone for action in _made_fresh(node, 0))
+    return Act("S30", "release", f"{', '.join(node.name for node in gone)} left the cluster and are not fresh yet", actions)
+
+
+def _made_fresh(node: Node, order: int) -> list[Action]:
+    """Alone, and with nothing on disk that a restart would load: a reset takes a replica's copy out of memory and leaves its files.
+
+    Until the last step its epoch says that the files may not be empty yet. FLUSHALL is only sent when the reset before it has made the node a master of
+    its own.
+    """
+    why = "its slots and replicas are elsewhere, so it leaves"
+    steps: list[tuple[tuple[str, ...], str, int]] = [
+        (("CLUSTER", "RESET", "SOFT"), why, 0),
+        (("FLUSHALL",), "or its append-only file would bring its copy back", 1),
+        (("FUNCTION", "FLUSH"), "every master that stays has them", 1),
+        (("SAVE",), "or its snapshot would bring its copy back", 2),
+        (("CLUSTER", "RESET", "HARD"), "it may be removed, or join again as a new node", 3),
+    ]
+    return [Action(node.name, command, reason, order + later) for command, reason, later in steps]
 
 
 def open_slots(picture: Picture) -> Decision | None:
@@ -322,7 +339,5 @@ def retire(picture: Picture) -> Decision | None:
         if other.knows(node.id)
     ]
     for node in leaving:
-        actions.append(Action(node.name, ("CLUSTER", "RESET", "HARD"), "its slots and replicas are elsewhere; it may be removed", order=1))
-        if node.functions:
-            actions.append(Action(node.name, ("FUNCTION", "FLUSH"), "every master that stays has them", order=2))
+        actions += _made_fresh(node, 1)
     return Act(state, "release", f"{', '.join(node.name for node in leaving)} leave the cluster", tuple(actions))
