@@ -4,8 +4,9 @@
 
 """Random damage in combination on real servers, and a shadow of the keys that says what may not be lost.
 
-A case is a seed: a cluster is formed and filled, damaged one to four times, and the module is run. It has to heal, or to refuse with a reason. No key that a
-live node had a sound copy of may be lost either way. The same seed tries the same damages; what the servers make of them depends on the moment, too.
+A case is a seed: a cluster is formed and filled, damaged one to six times, and the module is run, now and then after a run that was killed half way. It has
+to heal, or to refuse with a reason. No key that a live node had a sound copy of may be lost either way. The same seed tries the same damages; what the
+servers make of them depends on the moment, too.
 
 A copy is sound while nothing that was done endangers it by the servers' own doing: a replica that follows an address to an emptied node empties itself, an
 owner that is overruled by a higher epoch deletes the slot's keys. The module cannot be blamed for those, so the shadow gives them up.
@@ -15,9 +16,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import random
 import re
 import shutil
+import signal
 import threading
 import time
 import typing as t
@@ -26,14 +29,14 @@ from collections.abc import Callable, Iterable
 from ansible_collections.progressive.platform.plugins.module_utils._redis import slots
 from ansible_collections.progressive.platform.plugins.module_utils._redis.model import Entry
 from ansible_collections.progressive.platform.plugins.module_utils._redis.observe import parse_nodes
-from ansible_collections.progressive.platform.plugins.module_utils._redis.resp import ConnectionLost, ReplyError
+from ansible_collections.progressive.platform.plugins.module_utils._redis.resp import Connection, ConnectionLost, RawCommand, ReplyError
 from ansible_collections.progressive.platform.plugins.module_utils._run import PlatformError
 from ansible_collections.progressive.platform.tests.redis.lab import Lab, Server, own_entry
 
-NODE_TIMEOUT = 1.5
+NODE_TIMEOUT = 1.0
 PING, PONG = 0, 1
 """Packet types of the cluster bus that a node can be told to drop."""
-PATIENCE, IMPATIENCE = 12.0, 4.0
+PATIENCE, IMPATIENCE = 9.0, 3.0
 """Seconds for the module: where everything is back in time, and where something stays broken."""
 SLACK = 25.0
 """Seconds beyond its own timeout after which a run counts as endless (loading and copying have a limit of their own)."""
@@ -42,6 +45,7 @@ NEXT_COMMAND = re.compile(
     r"Bring (it|those|that)|Open those ports|Add (it|nodes|one)|Give |Put |Look at |Compare |Keep one|Check |Raise |Save what|run again|seen \(S\d+\)"
 )
 NOTHING = "0" * 40
+READERS = re.compile(r"INFO|PING|AUTH|FUNCTION LIST|CONFIG GET|CLUSTER (MYID|INFO|NODES|COUNTKEYSINSLOT|GETKEYSINSLOT)|MEMORY USAGE")
 
 
 class Broken(AssertionError):
@@ -146,24 +150,26 @@ class Case:
         self.timers: list[tuple[float, Callable[[], None]]] = []
         self.lasting: list[Callable[[], None]] = []
         self.last = False
+        replicas = self.rng.choices([0, 1, 2], [1, 6, 1])[0]
+        self.wanted = {"replicas_per_master": replicas}
+        self.spare = lab.servers[3 * (1 + replicas) :]
+        self.conf: dict[Server, bytes] = {}
 
     def run(self) -> Verdict:
         try:
             self.form()
-            chosen = self.rng.choices(
-                [action for _weight, action in DAMAGES],
-                [weight for weight, _action in DAMAGES],
-                k=self.rng.choices([1, 2, 3, 4], [4, 3, 2, 1])[0],
-            )
+            actions, weights = [action for _weight, action in DAMAGES], [weight for weight, _action in DAMAGES]
+            chosen = self.rng.choices(actions, weights, k=self.rng.choices([1, 2, 3, 4, 6], [4, 3, 3, 2, 1])[0])
             for number, action in enumerate(chosen):
                 self.last = number == len(chosen) - 1
                 self.damage(action)
                 time.sleep(self.rng.choice([0, 0.05, 0.3, 1.2 * NODE_TIMEOUT]))
-            return self.judge()
+            return self.judge(self.rng.choice([None, None, None, 0, 1, 2, 5, 20]))
         except Broken as error:
             raise Broken(f"{error}\n{self.told()}") from error
         finally:
             self.undo()
+            self.lab.servers += [server for server in self.spare if server not in self.lab.servers]
 
     def told(self) -> str:
         damages = "\n".join(f"  {line}" for line in self.story)
@@ -174,8 +180,13 @@ class Case:
         )
 
     def form(self) -> None:
-        self.lab.converge()
+        missing = 3 * (1 + self.wanted["replicas_per_master"]) - len(self.lab.servers)
+        if missing > 0:
+            self.lab.add(missing, **self.lab.servers[0].options)
+        self.lab.servers = [server for server in self.lab.servers if server not in self.spare]
+        self.lab.converge(**self.wanted)
         self.shadow.fill(self.lab)
+        self.conf = {server: (server.directory / "nodes.conf").read_bytes() for server in self.lab.servers}
 
     def damage(self, action: Callable[[Case], str]) -> None:
         before = len(self.story)
@@ -186,12 +197,14 @@ class Case:
         if text:
             self.story.insert(before, f"{action.__name__}: {text}")
 
-    def judge(self) -> Verdict:
-        """Run the module on what is there now."""
+    def judge(self, killed_after: int | None = None) -> Verdict:
+        """Run the module on what is there now; first, perhaps, one that is killed after so many of its writes."""
         self.forsake_contested()
         keep = self.shadow.sound(self.awake)
         patience = IMPATIENCE if self.lasting else PATIENCE
         self.foresee()
+        if killed_after is not None:
+            self.story.append(f"a run is killed after {killed_after} writes: {self.killed_run(killed_after)}")
         timers = [threading.Timer(seconds, undo) for seconds, undo in self.timers]
         self.timers.clear()
         for timer in timers:
@@ -211,7 +224,7 @@ class Case:
         """Check mode prints the plan to its end or refuses; it never changes anything and never fails in another way."""
         before = {server: server.writes() for server in self.awake}
         try:
-            self.lab.converge(check=True)
+            self.lab.converge(check=True, **self.wanted)
         except PlatformError:
             pass
         except Exception as error:
@@ -221,10 +234,28 @@ class Case:
         if changed and not any("during" in line for line in self.story):
             raise Broken(f"check mode wrote: {changed}")
 
+    def killed_run(self, writes: int) -> str:
+        """A run in a child that ends by SIGKILL at its n-th writing command, if it gets that far."""
+        child = os.fork()
+        if child == 0:
+            ended = 1
+            with contextlib.suppress(BaseException):
+                die_after(writes)
+                try:
+                    self.lab.converge(timeout=1.0, load_timeout=1.0, **self.wanted)
+                    ended = 0
+                except PlatformError:
+                    ended = 2
+            os._exit(ended)
+        _pid, status = os.waitpid(child, 0)
+        if status == 1 << 8:
+            raise Broken("the module crashed in the run that was to be killed")
+        return {0: "it ended well before", 2 << 8: "it refused before"}.get(status, "killed")
+
     def attempt(self, patience: float, keep: set[str], timers: list[threading.Timer]) -> Verdict:
         started = time.monotonic()
         try:
-            result = self.lab.converge(timeout=patience, load_timeout=10.0)
+            result = self.lab.converge(timeout=patience, load_timeout=10.0, **self.wanted)
         except PlatformError as error:
             seconds = time.monotonic() - started
             state = str(error.details.get("state", "none"))
@@ -265,7 +296,7 @@ class Case:
             places = {server.name: len(hidden & self.shadow.held(server)) for server in self.awake}
             raise Broken(f"it says healed, and {len(hidden)} keys cannot be read; copies of them: {places}")
         try:
-            self.lab.quiet()
+            self.lab.quiet(**self.wanted)
         except AssertionError as error:
             raise Broken(f"a second run is not quiet: {error}") from error
         except PlatformError as error:
@@ -338,6 +369,25 @@ class Case:
                 self.unattended(server)
 
 
+def die_after(writes: int) -> None:
+    """This process kills itself once that many commands that may write have been answered."""
+    original = Connection.send
+    sent = 0
+
+    def send(self: Connection, commands: t.Sequence[RawCommand], deadline: float) -> None:
+        nonlocal sent
+        for position, command in enumerate(commands):
+            if not READERS.match(" ".join(str(part) for part in command[:2])):
+                sent += 1
+                if sent > writes:
+                    original(self, commands[:position], deadline)
+                    self.receive(position, deadline)
+                    os.kill(os.getpid(), signal.SIGKILL)
+        original(self, commands, deadline)
+
+    Connection.send = send  # type: ignore[method-assign]
+
+
 DAMAGES: list[tuple[int, Callable[[Case], str]]] = []
 
 
@@ -377,8 +427,14 @@ def several_killed(case: Case) -> str:
 
 
 def back(server: Server) -> None:
+    """Started, and its data loaded."""
     if server.process is None:
-        server.start()
+        server.launch()
+    server.ready()
+    deadline = time.monotonic() + 20
+    while server("PING") != "PONG":
+        assert time.monotonic() < deadline, f"{server.name} does not come up"
+        time.sleep(0.01)
 
 
 @damage(4)
@@ -399,7 +455,7 @@ def wiped(case: Case) -> str:
         server.renumber()
     pause = case.rng.choice([0, 0.3, 3.0]) * NODE_TIMEOUT
     time.sleep(pause)
-    server.start()
+    back(server)
     return f"{name} comes back as {server.name} after {pause:.1f} s"
 
 
@@ -415,7 +471,7 @@ def forgotten_itself(case: Case) -> str:
     (server.directory / "nodes.conf").unlink()
     if case.rng.random() < 0.5:
         server.renumber()
-    server.start()
+    back(server)
     return f"{name} comes back as {server.name} with its data"
 
 
@@ -431,7 +487,7 @@ def lost_data(case: Case) -> str:
     shutil.rmtree(server.directory / "appendonlydir", ignore_errors=True)
     case.shadow.give_up(server)
     case.misled(server, node_id)
-    server.start()
+    back(server)
     return server.name
 
 
@@ -445,7 +501,7 @@ def renumbered(case: Case) -> str:
         server.kill()
         server.renumber()
     for server in chosen:
-        server.start()
+        back(server)
     return ", ".join(f"{name} is {server.name}" for name, server in zip(names, chosen, strict=True))
 
 
@@ -466,7 +522,7 @@ def swapped(case: Case) -> str:
             if own_entry(server).master == node_id:
                 case.shadow.give_up(server)
     for server in (one, other):
-        server.start()
+        back(server)
     return f"{one.name} and {other.name}"
 
 
@@ -484,8 +540,35 @@ def cloned(case: Case) -> str:
     copy.wipe()
     case.shadow.give_up(copy)
     shutil.copy(model.directory / "nodes.conf", copy.directory / "nodes.conf")
-    copy.start()
+    back(copy)
     return f"{copy.name} has the identity of {model.name}"
+
+
+@damage(2)
+def set_back(case: Case) -> str:
+    """nodes.conf comes from a backup: roles, epochs and addresses of when the cluster was new."""
+    server = case.any_of(case.awake)
+    if server is None or server not in case.conf:
+        return ""
+    case.unattended(server)
+    server.kill()
+    (server.directory / "nodes.conf").write_bytes(case.conf[server])
+    own = next(entry for entry in parse_nodes(case.conf[server].decode()).values() if "myself" in entry.flags)
+    if own.master:  # whatever it has become since, it copies that one again
+        case.shadow.give_up(server)
+    back(server)
+    return f"{server.name} is {'a replica' if own.master else 'a master'} again"
+
+
+@damage(1)
+def stranger_met(case: Case) -> str:
+    """A node that is not ours becomes a member."""
+    member = case.any_of(case.awake)
+    if not case.spare or member is None:
+        return ""
+    stranger = case.spare[0]
+    reply = member("CLUSTER", "MEET", stranger.host, stranger.port)
+    return f"{stranger.name} by {member.name}: {reply}"
 
 
 @damage(4)
@@ -539,7 +622,7 @@ def half_moved(case: Case) -> str:
     source, target = case.rng.sample(case.masters, 2)
     told = []
     for slot in piece(case, own_entry(source).slots)[: case.rng.choice([1, 2, 12])]:
-        step = case.rng.choice(["importing", "migrating", "both", "some keys", "some keys", "all keys", "closed at the target"])
+        step = case.rng.choice(["importing", "migrating", "both", "some keys", "some keys", "all keys", "closed at the target", "conflict"])
         if step != "migrating":
             target("CLUSTER", "SETSLOT", slot, "IMPORTING", source.id())
         if step != "importing":
@@ -556,6 +639,9 @@ def half_moved(case: Case) -> str:
                     case.shadow.give_up(server, keys)
                 for server in (target, *followers[1]):
                     case.shadow.copies.setdefault(server, set()).update(keys)
+        if step == "conflict":  # the importer has other values: nobody may choose between them unasked
+            replies = target.pipeline([part for key in keys for part in (("ASKING",), ("SET", key, "another value"))])
+            moved = replies.count("OK") - len(keys)
         if step == "closed at the target" and moved == len(keys):
             target("CLUSTER", "SETSLOT", slot, "NODE", target.id())
         told.append(f"{slot}: {step} ({moved} of {len(keys)} keys)")
