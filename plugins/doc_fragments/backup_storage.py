@@ -17,7 +17,7 @@ options:
         description: Directory of the host the module runs on, a mounted volume for example. It is made with mode 0700 where it is missing.
         type: path
       s3:
-        description: A bucket of S3-compatible storage. Needs boto3 on the host the module runs on.
+        description: A bucket of S3-compatible storage. Needs the Python library minio on the host the module runs on.
         type: dict
         suboptions:
           bucket:
@@ -32,10 +32,10 @@ options:
             description: Address of the service, such as C(https://minio.example.com). Without it that of AWS.
             type: str
           region:
-            description: Region. Without it C(us-east-1) with an O(storage.s3.endpoint), otherwise what boto3 finds.
+            description: Region, where the service does not say it itself.
             type: str
           access_key:
-            description: Access key. Without it boto3 looks in the environment, its profile and the instance's role.
+            description: Access key. Without it the environment (E(AWS_ACCESS_KEY_ID)), AWS's configuration files and the instance's role are tried.
             type: str
           secret_key:
             description: The access key's secret.

@@ -36,6 +36,11 @@ attributes:
     support: none
     details: Every run takes another backup.
 options:
+  backup_name:
+    description:
+      - Name under which the backups are kept in O(storage), O(name) without it.
+      - Clusters of one storage need a name each.
+    type: str
   keep:
     description: Number of complete backups to keep; older ones are removed after a successful run, unless O(keep_days) keeps them. V(0) keeps all.
     type: int

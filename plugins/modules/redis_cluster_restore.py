@@ -50,8 +50,8 @@ options:
     description: ID of the backup, or V(latest).
     type: str
     default: latest
-  source:
-    description: The O(name) under which the backup was taken, where it is not this cluster's own.
+  backup_name:
+    description: Name under which the backup was kept, O(name) without it; that of another cluster to restore its backup into this one.
     type: str
   overwrite:
     description:

@@ -11,11 +11,13 @@ which is written last (catalog.py).
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import shutil
 import tempfile
 import time
 import typing as t
+import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -47,7 +49,8 @@ ARGUMENTS: dict[str, t.Any] = {
         "mutually_exclusive": [["path", "s3"]],
     },
 }
-CONNECT_TIMEOUT, READ_TIMEOUT = 5, 60  # seconds, of one request to S3; it is tried three times
+CONNECT_TIMEOUT, READ_TIMEOUT = 5.0, 60.0  # seconds, of one request to S3; it is tried four times
+PART_SIZE = 16 * 1024 * 1024  # bytes; an object has 10,000 parts at most, so a file up to 160 GB
 
 PART = ".part-"
 ABANDONED = 86400.0
@@ -171,72 +174,70 @@ class Directory:
 
 
 class Bucket:
-    """A bucket, and in it a prefix. Without keys boto3's own ways are taken: environment, profile, the instance's role."""
+    """A bucket, and in it a prefix. Without keys they are looked for in the environment, in AWS's configuration and in the instance's role."""
 
     def __init__(self, given: Params, spool: str | None) -> None:
         try:
-            import boto3
-            from botocore.config import Config
-            from botocore.exceptions import BotoCoreError, ClientError
+            import urllib3
+            from minio import Minio
+            from minio.credentials.providers import AWSConfigProvider, ChainedProvider, EnvAWSProvider, IamAwsProvider, StaticProvider
+            from minio.error import MinioException
         except ImportError as error:
-            raise PlatformError(missing_required_lib("boto3", reason="for storage.s3")) from error
+            raise PlatformError(missing_required_lib("minio", reason="for storage.s3")) from error
         self._bucket = given["bucket"]
         self._prefix = f"{given['prefix'].strip('/')}/".lstrip("/")
         self._spool = spool
-        self._where = given.get("endpoint") or "AWS"
-        self._errors = (BotoCoreError, ClientError)
-        config = Config(
-            connect_timeout=CONNECT_TIMEOUT,
-            read_timeout=READ_TIMEOUT,
-            retries={"total_max_attempts": 3, "mode": "standard"},
-            s3={"addressing_style": "path" if given.get("endpoint") else "auto"},
-            # Other makers' storage does not know the checksums that boto3 adds unasked; what is kept here has its own.
-            request_checksum_calculation="when_required",
-            response_checksum_validation="when_required",
-        )
+        self._where = given.get("endpoint") or "https://s3.amazonaws.com"
+        self._errors = (MinioException, urllib3.exceptions.HTTPError, OSError, ValueError)
+        address = urllib.parse.urlsplit(self._where)
+        if address.scheme not in {"http", "https"} or not address.netloc or address.path.strip("/"):
+            raise PlatformError(f"storage.s3.endpoint is {self._where!r}; it must be http:// or https://, a host, and perhaps a port.")
+        if given.get("access_key"):
+            keys: t.Any = StaticProvider(given["access_key"], given["secret_key"])
+        else:
+            keys = ChainedProvider([EnvAWSProvider(), AWSConfigProvider(), IamAwsProvider()])
         with self._reasons("set up"):
-            self._client = boto3.client(
-                "s3",
-                endpoint_url=given.get("endpoint"),
-                region_name=given.get("region") or ("us-east-1" if given.get("endpoint") else None),
-                aws_access_key_id=given.get("access_key"),
-                aws_secret_access_key=given.get("secret_key"),
-                verify=given.get("ca_cert"),
-                config=config,
+            pool = urllib3.PoolManager(
+                timeout=urllib3.Timeout(connect=CONNECT_TIMEOUT, read=READ_TIMEOUT),
+                retries=urllib3.Retry(total=3, backoff_factor=0.2, status_forcelist=[500, 502, 503, 504]),
+                cert_reqs="CERT_REQUIRED",
+                ca_certs=given.get("ca_cert"),
             )
+            secure = address.scheme == "https"
+            self._client = Minio(address.netloc, credentials=keys, secure=secure, region=given.get("region"), http_client=pool)
 
     def __str__(self) -> str:
         return f"s3://{self._bucket}/{self._prefix} at {self._where}"
 
     def names(self, prefix: str) -> list[str]:
         with self._reasons("listed"):
-            pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=f"{self._prefix}{prefix}/")
-            return sorted(item["Key"].removeprefix(self._prefix) for page in pages for item in page.get("Contents", []))
+            found = self._client.list_objects(self._bucket, prefix=f"{self._prefix}{prefix}/", recursive=True)
+            return sorted(item.object_name.removeprefix(self._prefix) for item in found)
 
     def read(self, name: str) -> bytes:
-        with self._reasons(f"read ({name})"):
-            data: bytes = self._client.get_object(Bucket=self._bucket, Key=self._prefix + name)["Body"].read()
+        with self._reasons("read", name), contextlib.closing(self._client.get_object(self._bucket, self._prefix + name)) as response:
+            data: bytes = response.read()
             return data
 
     def write(self, name: str, data: bytes) -> None:
-        with self._reasons(f"written to ({name})"):
-            self._client.put_object(Bucket=self._bucket, Key=self._prefix + name, Body=data)
+        with self._reasons("written to", name):
+            self._client.put_object(self._bucket, self._prefix + name, io.BytesIO(data), len(data))
 
     def upload(self, name: str, path: Path) -> None:
-        with self._reasons(f"written to ({name})"):
-            self._client.upload_file(str(path), self._bucket, self._prefix + name)
+        with self._reasons("written to", name):
+            self._client.fput_object(self._bucket, self._prefix + name, str(path), part_size=PART_SIZE)
         path.unlink()
 
     def fetch(self, name: str, directory: Path) -> Path:
         path = directory / name.replace("/", "_")
-        with self._reasons(f"read ({name})"):
-            self._client.download_file(self._bucket, self._prefix + name, str(path))
+        with self._reasons("read", name):
+            self._client.fget_object(self._bucket, self._prefix + name, str(path))
         return path
 
     def remove(self, names: list[str]) -> None:
-        with self._reasons("cleared"):
-            for name in names:  # one by one: not every maker's storage knows DeleteObjects without its checksum
-                self._client.delete_object(Bucket=self._bucket, Key=self._prefix + name)
+        for name in names:
+            with self._reasons("cleared", name):
+                self._client.remove_object(self._bucket, self._prefix + name)
 
     @contextlib.contextmanager
     def spool(self) -> Iterator[Path]:
@@ -250,15 +251,14 @@ class Bucket:
             shutil.rmtree(path, ignore_errors=True)
 
     @contextlib.contextmanager
-    def _reasons(self, what: str) -> Iterator[None]:
+    def _reasons(self, what: str, name: str = "") -> Iterator[None]:
         try:
             yield
         except self._errors as error:
-            raise PlatformError(f"The storage {self} cannot be {what}: {error}") from error
-        except Exception as error:  # boto3 wraps what goes wrong in a transfer in classes of its own
-            if type(error).__module__.startswith(("boto3", "s3transfer")) or isinstance(error, (OSError, ValueError)):
-                raise PlatformError(f"The storage {self} cannot be {what}: {error}") from error
-            raise
+            reason = getattr(error, "message", None) or str(error)
+            code = getattr(error, "code", "")
+            about = f" ({name})" if name else ""
+            raise PlatformError(f"The storage {self} cannot be {what}{about}: {f'{code}: ' if code else ''}{reason}") from error
 
 
 def _sync(path: Path) -> None:

@@ -10,7 +10,7 @@ import typing as t
 from collections.abc import Iterable, Mapping
 
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
-from ansible_collections.progressive.platform.plugins.module_utils._health import foundation, redis, services, workloads
+from ansible_collections.progressive.platform.plugins.module_utils._health import backups, foundation, redis, services, workloads
 from ansible_collections.progressive.platform.plugins.module_utils._health.model import Check
 from ansible_collections.progressive.platform.plugins.module_utils._health.scene import Looker
 from ansible_collections.progressive.platform.plugins.module_utils._redis import credentials
@@ -78,6 +78,15 @@ KINDS: dict[str, Kind] = {
             "path": {"type": "str", "default": "/api/v1/transaction"},
             "body": {"type": "dict", "default": {}},
             "steps": {"type": "list", "elements": "str", "default": []},
+        },
+    ),
+    "backups": Kind(
+        backups.backups,
+        {
+            **NAMESPACE,
+            "record": {"type": "str", "required": True},
+            "maximum_age": {"type": "float", "default": 26.0},
+            "drill_maximum_age": {"type": "float", "default": 0.0},
         },
     ),
     "redis": Kind(

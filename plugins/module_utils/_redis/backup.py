@@ -44,6 +44,7 @@ NEXT = "heal it first: playbooks/site.yml --tags redis_cluster, or module redis_
 ARGUMENTS: dict[str, t.Any] = {
     **NODES,
     **storage.ARGUMENTS,
+    "backup_name": {"type": "str"},
     "keep": {"type": "int", "default": 0},
     "keep_days": {"type": "float", "default": 0.0},
     "timeout": {"type": "float", "default": 3600.0},
@@ -85,7 +86,7 @@ def run(params: Params, context: Context) -> Result:
     """The module redis_cluster_backup."""
     if params["keep"] < 0 or params["keep_days"] < 0 or params["timeout"] <= 0:
         raise PlatformError("keep and keep_days must not be negative, and timeout must be more than 0.")
-    catalog = Catalog(storage.storage_of(params), COMPONENT, params["name"])
+    catalog = Catalog(storage.storage_of(params), COMPONENT, params.get("backup_name") or params["name"])
     now = datetime.datetime.now(datetime.UTC)
     identifier = new_id(now, os.urandom(4))
     with opened(params, context) as (cluster, store):

@@ -41,7 +41,7 @@ ARGUMENTS: dict[str, t.Any] = {
     **storage.ARGUMENTS,
     "mode": {"type": "str", "choices": ["restore", "compare", "drill"], "default": "restore"},
     "backup": {"type": "str", "default": LATEST},
-    "source": {"type": "str"},
+    "backup_name": {"type": "str"},
     "overwrite": {"type": "str", "no_log": False},
     "verify": {"type": "bool", "default": True},
     "keys_per_second": {"type": "float", "default": 0.0},
@@ -65,7 +65,7 @@ def run(params: Params, context: Context) -> Result:
     if params.get("scratch") and params["mode"] != "drill":
         raise PlatformError(f"scratch is only for mode drill, mode is {params['mode']}.")
     began = context.clock.now()
-    catalog = Catalog(storage.storage_of(params), COMPONENT, params.get("source") or params["name"])
+    catalog = Catalog(storage.storage_of(params), COMPONENT, params.get("backup_name") or params["name"])
     backup = catalog.find(params["backup"])
     with tempfile.TemporaryDirectory(prefix="progressive-restore-", dir=(params["storage"] or {}).get("spool")) as directory:
         _refuse_no_room(backup, params, Path(directory))
