@@ -17,6 +17,7 @@ import pytest
 from ansible_collections.progressive.platform.plugins.module_utils._redis.observe import parse_nodes
 from ansible_collections.progressive.platform.plugins.module_utils._run import PlatformError
 from ansible_collections.progressive.platform.tests.redis.lab import Lab, Server, free_port, kinds, own_entry
+from ansible_collections.progressive.platform.tests.redis.test_killed import killed_after
 
 ALL_SLOTS = (0, 16383)
 
@@ -642,3 +643,48 @@ def test_s34_versions_that_differ_allow_failover_and_no_other_change(lab: Lab) -
         assert len(lab.masters()) == 3 and lab.read() == 300
     finally:
         double.close()
+
+
+# ---- killed ----------------------------------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.state("S11")
+@pytest.mark.parametrize("writes", [0, 1, 2])
+def test_s11_a_killed_recovery_is_finished(lab: Lab, writes: int) -> None:
+    lab.converge()
+    lab.fill()
+    lab.wait(lambda: lab.settled() and all(lab.replicas_of(master)[0]("DBSIZE") == master("DBSIZE") for master in lab.masters()))
+    disown(lab, 0, 199)
+    lost = {"allow_data_loss": ["0-199"]}
+    assert killed_after(lab, writes, **lost)
+    lab.converge(**lost)
+    assert lab.settled() and lab.read() == 300
+    lab.quiet(**lost)
+
+
+@pytest.mark.state("S20")
+@pytest.mark.parametrize("writes", [0, 1, 2, 3])
+def test_s20_a_killed_dissolution_is_finished(lab: Lab, writes: int) -> None:
+    _empty, kept = halves(lab, ALL_SLOTS, ALL_SLOTS)
+    try:
+        lab.wait(lambda: kept("SET", "key", "kept") == "OK")
+        assert killed_after(lab, writes)
+        lab.converge()
+        owner = next(server for server in lab.masters() if own_entry(server).slots >> server("CLUSTER", "KEYSLOT", "key") & 1)
+        assert owner("GET", "key") == "kept" and lab.settled()
+        lab.quiet()
+    finally:
+        covered(lab)
+
+
+@pytest.mark.state("S23")
+@pytest.mark.parametrize("writes", [0, 1, 2, 3])
+def test_s23_a_killed_discarding_is_finished(lab: Lab, writes: int) -> None:
+    newcomer = wiped_newcomer(lab)
+    plant(lab, newcomer, "own-key")
+    newcomer("FUNCTION", "LOAD", "#!lua name=mine\nredis.register_function('f', function() return 1 end)")
+    named = {"discard_data": [newcomer.id()]}
+    assert killed_after(lab, writes, **named)
+    lab.converge(**named)
+    assert lab.settled() and lab.read() == 300 and own_entry(newcomer).master
+    lab.quiet(**named)

@@ -92,6 +92,26 @@ def rivals(shares: tuple[int, int], keys: tuple[int, int]) -> Observation:
     return Observation(tuple(node(index, parts[index // 3], keys=keys[index // 3], stray_keys={}) for index in range(6)))
 
 
+def back_again() -> Observation:
+    """redis-1 was forgotten, redis-3 has taken its slots, and now it is back and has not heard of it yet."""
+    observation = forgotten()
+    for viewer in (0, 2, 3, 4, 5):
+        observation = seen(observation, viewer, 3, master="", slots=THIRDS[1], epoch=9, flags=frozenset({"master"}))
+    return observation
+
+
+def two_orphans() -> Observation:
+    """Three masters without replicas, and two of them lost their volumes."""
+    observation = without(without(healthy(3, keys=5), 0), 1)
+    for gone in (0, 1):
+        observation = seen(observation, 2, gone, flags=SUSPECTED, connected=False)
+    return change(observation, 2, stray_keys={})
+
+
+def rolling_out(index: int) -> Observation:
+    return change(failed_over("abcdef"), index, target=target(index, node="x", zone="", update="outdated"))
+
+
 def half_dissolved() -> Observation:
     """A dissolution that was killed: redis-3 has forgotten the others and joined redis-0's cluster; redis-4, which owns slots, still knows it."""
     first = [entry(0, owned=slots.ALL), entry(1), entry(2), entry(3)]
@@ -174,6 +194,16 @@ TABLE: list[tuple[str, Observation, dict[str, t.Any], dict[str, float], type, st
     ("most masters silent for long", silent_majority(), {}, ELECTION, Wait, "S10", ("allow_takeover: true sends: redis-cli -h 10.0.0.6",)),
     ("most masters silent, allowed, not yet", silent_majority(), {"allow_takeover": True}, {}, Wait, "S10", ("most masters are gone",)),
     ("most masters silent for long, allowed", silent_majority(), {"allow_takeover": True}, ELECTION, Act, "S10", ("slots 0-5461",)),
+    ("most masters wiped, no copies", two_orphans(), {"replicas": 0}, ELECTION, Refuse, "S10", ("allow_data_loss: ['0-10922']", "backup")),
+    (
+        "most masters wiped, no copies, named",
+        two_orphans(),
+        {"replicas": 0, "lost_slots": THIRDS[0] | THIRDS[1]},
+        {},
+        Act,
+        "S8",
+        ("do not know each other",),
+    ),
     # S11
     ("removed slots with keys", hole(0, 9, n0={3: 2}, n5={3: 2}), {}, {}, Act, "S11", ("slots 3 have lost their owner",)),
     (
@@ -241,6 +271,16 @@ TABLE: list[tuple[str, Observation, dict[str, t.Any], dict[str, float], type, st
     ("the other without keys", rivals((slots.ALL, slots.ALL), (0, 1)), {}, {}, Act, "S20", ("all but one without a key",)),
     ("dissolved half way", half_dissolved(), {}, {}, Act, "S20", ("all but one without a key",)),
     ("forgotten by all others", forgotten(), {}, {}, Act, "S8", ("do not know each other",)),
+    ("back again before it hears of its successor", back_again(), {}, {}, Wait, "S20", ("own the same slots",)),
+    (
+        "back again and never hears of it",
+        back_again(),
+        {},
+        {"rivals": 1000.0},
+        Refuse,
+        "S20",
+        ("2 separate clusters", node_id(1), node_id(3)),
+    ),
     # S21, S22
     ("live foreigner, named", stranger(), {"forget": frozenset({node_id(9)})}, {}, Act, "S21", ("1 IDs are remembered",)),
     (
@@ -324,6 +364,7 @@ TABLE: list[tuple[str, Observation, dict[str, t.Any], dict[str, float], type, st
         "S28",
         ("failback: false",),
     ),
+    ("failed over, its pod is to be replaced", rolling_out(2), {"failback": True, "roll": True}, {}, Act, "S34", ("newest template",)),
     ("two masters on a host, left alone", failed_over("abcdbe"), {}, {}, Done, "S4", ("",)),
     ("two masters on a host", failed_over("abcdbe"), {"rebalance_topology": True}, {}, Act, "S28", ("node b holds 2 of 3 masters",)),
     # S33
@@ -413,26 +454,26 @@ def test_takeover_goes_to_the_newest_copy() -> None:
 
 def test_a_lost_slot_goes_to_the_node_with_its_keys() -> None:
     assert commands(hole(0, 9, n0={3: 2, 4: 1}, n5={3: 2}, n1={8: 1})) == [
-        ("redis-0", "CLUSTER", "ADDSLOTSRANGE", "3", "4"),
         ("redis-0", "CLUSTER", "BUMPEPOCH"),
-        ("redis-1", "CLUSTER", "ADDSLOTSRANGE", "8", "8"),
+        ("redis-0", "CLUSTER", "ADDSLOTSRANGE", "3", "4"),
         ("redis-1", "CLUSTER", "BUMPEPOCH"),
+        ("redis-1", "CLUSTER", "ADDSLOTSRANGE", "8", "8"),
     ]
 
 
 def test_empty_lost_slots_go_to_the_smallest_master_and_only_those_that_are_named() -> None:
     assert commands(hole(0, 9), lost_slots=slots.mask([(0, 4)])) == [
-        ("redis-0", "CLUSTER", "ADDSLOTSRANGE", "0", "4"),
         ("redis-0", "CLUSTER", "BUMPEPOCH"),
+        ("redis-0", "CLUSTER", "ADDSLOTSRANGE", "0", "4"),
     ]
 
 
 def test_slots_of_a_lost_owner_are_freed_in_the_takers_view() -> None:
     observation = dataclasses.replace(hole(0, 9), nodes=everywhere(hole(0, 9), entry(9, owned=3, flags=DEAD, connected=False)).nodes)
     assert commands(observation, ELECTION, lost_slots=slots.mask([(0, 9)])) == [
+        ("redis-0", "CLUSTER", "BUMPEPOCH"),
         ("redis-0", "CLUSTER", "DELSLOTSRANGE", "0", "1"),
         ("redis-0", "CLUSTER", "ADDSLOTSRANGE", "0", "9"),
-        ("redis-0", "CLUSTER", "BUMPEPOCH"),
     ]
 
 
@@ -442,7 +483,7 @@ def test_a_node_that_lost_its_volume_gets_its_slots_back_empty() -> None:
     assert decision is not None
     assert not isinstance(decisions[-1], Refuse), decisions[-1]
     given = next(one for one in decisions if isinstance(one, Act) and one.kind == "reassign")
-    assert [action.command[1] for action in given.actions] == ["ADDSLOTSRANGE", "BUMPEPOCH"]
+    assert [action.command[1] for action in given.actions] == ["BUMPEPOCH", "ADDSLOTSRANGE"]
     assert {action.node for action in given.actions} == {"redis-0"}
     assert sum(slots.size(one.slots) for one in after.live) == slots.COUNT
 
@@ -475,7 +516,7 @@ def test_an_adopted_node_gets_the_slots_of_its_keys() -> None:
     decisions, _after = foresee(with_hole(newcomer({3: 3}), 3), Desired(adopt=frozenset({NEW})), {})
     acts = [one for one in decisions if isinstance(one, Act)]
     assert [one.kind for one in acts][:2] == ["meet", "recover"], decisions
-    assert [action.command for action in acts[1].actions] == [("CLUSTER", "ADDSLOTSRANGE", "3", "3"), ("CLUSTER", "BUMPEPOCH")]
+    assert [action.command for action in acts[1].actions] == [("CLUSTER", "BUMPEPOCH"), ("CLUSTER", "ADDSLOTSRANGE", "3", "3")]
 
 
 def test_a_pod_is_made_anew() -> None:

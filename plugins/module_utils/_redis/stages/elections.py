@@ -62,10 +62,12 @@ def _listed(picture: Picture, gone: Mapping[str, int]) -> str:
     return "; ".join(f"{picture.who(node_id)} with slots {slots.text(lost)}" for node_id, lost in gone.items())
 
 
-def _minority(picture: Picture, gone: Mapping[str, int], copies: Copies) -> Decision:
+def _minority(picture: Picture, gone: Mapping[str, int], copies: Copies) -> Decision | None:
     """S10: whoever is left cannot elect anybody, for most of those who would vote are gone."""
     listed = _listed(picture, gone)
     newest = {node_id: ahead(nodes) for node_id, nodes in copies.items() if nodes}
+    if not newest and not _silent(picture) and not picture.gap & ~picture.desired.lost_slots:
+        return None  # nothing is left to take over from, and its loss is accepted (S11)
     patience = _patience(picture)
     waited = picture.age("elections") > patience
     if picture.desired.allow_takeover and newest and (waited or not _silent(picture)):
@@ -79,9 +81,11 @@ def _minority(picture: Picture, gone: Mapping[str, int], copies: Copies) -> Deci
         )
         return Act("S10", "takeover", f"most masters are gone, and allow_takeover is given: {listed}", actions)
     commands = "; ".join(redis_cli(node, "CLUSTER FAILOVER TAKEOVER") for node in newest.values())
-    for_good = (
-        f"if they are lost for good, allow_takeover: true sends: {commands}" if newest else "no replica has a copy, restore from a backup"
-    )
+    for_good = f"if they are lost for good, allow_takeover: true sends: {commands}"
+    if not newest:
+        for_good = (
+            f"no replica has a copy: restore from a backup, or go on with their slots empty: allow_data_loss: ['{slots.text(picture.gap)}']"
+        )
     text = f"Most masters are gone, so no election can be won: {listed}. Bring those nodes back with their volumes; {for_good}"
     if _silent(picture):
         return Wait("S10", "elections", text if waited else f"most masters are gone: {listed}", FOREVER, "")

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ansible_collections.progressive.platform.plugins.module_utils._redis import slots
-from ansible_collections.progressive.platform.plugins.module_utils._redis.model import Act, Action, Decision, Entry, Node, Refuse
+from ansible_collections.progressive.platform.plugins.module_utils._redis.model import Act, Action, Decision, Entry, Node, Refuse, Wait
 from ansible_collections.progressive.platform.plugins.module_utils._redis.picture import Picture
 from ansible_collections.progressive.platform.plugins.module_utils._redis.stages.common import discard, reachable, redis_cli
 
@@ -72,7 +72,10 @@ def _rivals(picture: Picture) -> Decision | None:
     kept = filled[0] if filled else rivals[0]
     empty = [group for group in rivals if group is not kept and group not in filled]
     if len(filled) > 1 or any(_foreign(picture, node) for group in empty for node in group):
-        return _inventory(picture, rivals, disjoint)
+        refusal = _inventory(picture, rivals, disjoint)
+        if acquainted:  # a former owner that is just back hears of its successor in a moment
+            return Wait("S20", "rivals", "groups that know each other own the same slots", 2 * picture.node_timeout + 2, refusal.reason)
+        return refusal
     actions = tuple(
         Action(node.name, ("CLUSTER", "RESET", "SOFT"), f"its cluster holds no key; it leaves that and joins the one of {kept[0].name}")
         for group in empty

@@ -70,7 +70,8 @@ def _shares(picture: Picture, chosen: int) -> dict[str, int]:
 
 
 def _give(picture: Picture, shares: Mapping[str, int], kind: str, why: str) -> Act:
-    """A slot that the taker still sees with its dead owner is freed in its view first. The new epoch makes the others believe it."""
+    """The new epoch comes first: slots that are taken without it, by a run that is killed, would not be believed. A slot that the taker still sees with its
+    dead owner is freed in its view before."""
     actions = []
     for node_id, share in shares.items():
         node = picture.by_id[node_id]
@@ -78,10 +79,10 @@ def _give(picture: Picture, shares: Mapping[str, int], kind: str, why: str) -> A
         for entry in node.entries.values():
             bound |= entry.slots & share
         reason = f"takes slots {slots.text(share)}: {why}"
+        actions.append(Action(node.name, ("CLUSTER", "BUMPEPOCH"), "its word is to count more than that of the former owner"))
         if bound:
             actions.append(Action(node.name, add_slots(node, bound, "DELSLOTS"), reason))
         actions.append(Action(node.name, add_slots(node, share), reason))
-        actions.append(Action(node.name, ("CLUSTER", "BUMPEPOCH"), "its word counts more than that of the former owner"))
     return Act("S11", kind, f"slots {slots.text(_union(shares))} have lost their owner", tuple(actions))
 
 

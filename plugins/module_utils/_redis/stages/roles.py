@@ -20,8 +20,10 @@ def roles(picture: Picture) -> Decision | None:
     desired = picture.desired
     if not (desired.failback or desired.rebalance_topology) or not structured(picture):
         return None
-    if any(node.me.open_slots or not node.link_up for node in picture.live):
+    if picture.surplus or any(node.me.open_slots or not node.link_up for node in picture.live):
         return None
+    if desired.roll and any(node.target.outdated for node in picture.live):
+        return None  # a master that has handed over because its pod is to be replaced would get its slots back before
     now = picture.placement
     best = promote(picture.members, now.masters, now.master_of, prefer_first=desired.failback)
     chosen = [node_id for node_id in best.masters if node_id not in now.masters]

@@ -41,7 +41,8 @@ def crashing(picture: Picture) -> Decision | None:
 
 def persistence(picture: Picture) -> Decision | None:
     """A live node that says itself that it cannot save (MISCONF and its relatives)."""
-    nodes = [node for node in picture.live if node.persistence.problem]
+    rolled = {node.id for node in picture.live if picture.desired.roll and node.target.outdated}  # its newer pod may be the remedy
+    nodes = [node for node in picture.live if node.persistence.problem and node.id not in rolled]
     for node in nodes:
         if _named(picture, node):
             return _recreate(picture, node, node.me, node.persistence.problem)
