@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import typing as t
 
@@ -13,8 +14,10 @@ import pytest
 from ansible_collections.progressive.platform.plugins.module_utils._redis import slots
 from ansible_collections.progressive.platform.plugins.module_utils._redis.access import Access
 from ansible_collections.progressive.platform.plugins.module_utils._redis.closer import answered, questions
+from ansible_collections.progressive.platform.plugins.module_utils._redis.converge import Convergence
 from ansible_collections.progressive.platform.plugins.module_utils._redis.model import (
     Act,
+    Action,
     Desired,
     Done,
     Observation,
@@ -25,9 +28,10 @@ from ansible_collections.progressive.platform.plugins.module_utils._redis.model 
 from ansible_collections.progressive.platform.plugins.module_utils._redis.picture import Picture
 from ansible_collections.progressive.platform.plugins.module_utils._redis.placement import Member, assess, promote
 from ansible_collections.progressive.platform.plugins.module_utils._redis.plan import decide
+from ansible_collections.progressive.platform.plugins.module_utils._redis.resp import ReplyError
 from ansible_collections.progressive.platform.plugins.module_utils._redis.simulate import foresee
 from ansible_collections.progressive.platform.plugins.module_utils._redis.stages.membership import forget
-from ansible_collections.progressive.platform.plugins.module_utils._run import PlatformError
+from ansible_collections.progressive.platform.plugins.module_utils._run import Clock, Context, PlatformError
 from ansible_collections.progressive.platform.tests.unit.redis.views import (
     THIRDS,
     change,
@@ -595,3 +599,69 @@ def test_slot_lists_among_names(names: list[str], chosen: str) -> None:
 def test_a_slot_list_that_is_none() -> None:
     with pytest.raises(PlatformError, match="16380-16390 is not within"):
         slots.named(["16380-16390"])
+
+
+# ---- the loop --------------------------------------------------------------------------------------------------------------------------------------------
+
+
+class StillSick:
+    """A cluster double: whatever is sent is answered OK, and redis-4 cannot save all the same."""
+
+    def __init__(self, reply: t.Any) -> None:
+        self.reply = reply
+        self.sent: list[tuple[str, ...]] = []
+
+    def observe(self, marker: t.Any, count: int = 0) -> Observation:
+        return dataclasses.replace(sick(4), marker=marker)
+
+    def send(self, actions: t.Iterable[Action]) -> dict[Action, t.Any]:
+        chosen = list(actions)
+        self.sent += [action.command for action in chosen]
+        return dict.fromkeys(chosen, self.reply)
+
+    def ask(self, *_anything: t.Any) -> dict[str, t.Any]:
+        return {}
+
+
+class Nowhere:
+    """A store double that remembers nothing and locks nobody out."""
+
+    def read(self) -> None:
+        return None
+
+    def write(self, marker: t.Any) -> None:
+        raise AssertionError("nothing is to be remembered")
+
+    def lock(self, timeout: float) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()
+
+    def renew(self) -> None:
+        return None
+
+
+class Ticking(Clock):
+    def __init__(self) -> None:
+        self.time = 0.0
+
+    def now(self) -> float:
+        return self.time
+
+    def sleep(self, seconds: float) -> None:
+        self.time += seconds
+
+
+@pytest.mark.state("S33")
+@pytest.mark.parametrize(
+    ("reply", "text", "times"),
+    [
+        ("OK", "redis-4 was made anew by this run and is damaged again", 1),
+        (ReplyError("it may not be deleted: pods is forbidden"), "redis-4 refuses RECREATE pod-4", None),
+    ],
+)
+def test_a_replica_is_made_anew_once_a_run(reply: t.Any, text: str, times: int | None) -> None:
+    cluster = StillSick(reply)
+    desired = Desired(recreate=frozenset({"redis-4"}))
+    with pytest.raises(PlatformError, match=text):
+        Convergence(t.cast(t.Any, cluster), t.cast(t.Any, Nowhere()), desired, 60.0, Context(clock=Ticking())).run()
+    assert set(cluster.sent) == {("RECREATE", "pod-4")}
+    assert times is None or len(cluster.sent) == times
