@@ -194,6 +194,14 @@ class Lab:
                     ("DEBUG", "DROP-CLUSTER-PACKET-FILTER", "-1"),
                 ]
             )
+        self.wait(self._all_alone)
+
+    def _all_alone(self) -> bool:
+        """A MEET that was on its way reaches a node after its reset: then it is reset again."""
+        met = [server for server in self.servers if len(str(server("CLUSTER", "NODES")).splitlines()) > 1]
+        for server in met:
+            server("CLUSTER", "RESET", "HARD")
+        return not met
 
     @property
     def addresses(self) -> list[str]:
