@@ -183,14 +183,17 @@ class _Task:
             "replace": replace,
         }
         store.keep("restore", note)
-        loaded = refill.load_functions(refill.functions_of(self.parts), receivers, self.clock, replace)
-        began = self.clock.now()
-        tally = refill.restore(self.parts, receivers, self._pace(), replace)
-        seconds = self.clock.now() - began
-        result = {**self._facts(), "changed": True, "plan": plan, "functions": loaded, "restored": _counts(tally, seconds)}
-        # Keys that were there already are an interrupted run's, or somebody else's: only a look at them tells.
-        if self.params["verify"] or tally.present:
-            result["compared"] = self._compared(receivers, result)
+        result: Result = {**self._facts(), "changed": True, "plan": plan}
+        try:
+            result["functions"] = refill.load_functions(refill.functions_of(self.parts), receivers, self.clock, replace)
+            began = self.clock.now()
+            tally = refill.restore(self.parts, receivers, self._pace(), replace)
+            result["restored"] = _counts(tally, self.clock.now() - began)
+            # Keys that were there already are an interrupted run's, or somebody else's: only a look at them tells.
+            if self.params["verify"] or tally.present:
+                result["compared"] = self._compared(receivers)
+        except PlatformError as error:
+            raise PlatformError(error.message, **{**result, **error.details}) from error
         store.keep("restore", {**note, "state": "done", "finished": stamp(datetime.datetime.now(datetime.UTC)), "keys": self.keys})
         self.context.progress.report(COMPONENT, f"backup {self.backup.id} is restored", done=True)
         return result
@@ -233,8 +236,7 @@ class _Task:
 
     def compare(self, cluster: Cluster, _store: Store) -> Result:
         receivers = [_receiver(cluster, node) for node in _owners(cluster.observe(None))]
-        result: Result = {**self._facts(), "changed": False}
-        return {**result, "compared": self._compared(receivers, result)}
+        return {**self._facts(), "changed": False, "compared": self._compared(receivers)}
 
     def drill(self, _cluster: Cluster, store: Store) -> Result:
         """Restore into a server that is thrown away, compare every key, and write down how long it took and how old the backup was."""
@@ -258,11 +260,11 @@ class _Task:
             }
             result = {**self._facts(), "changed": True, "functions": loaded, "restored": _counts(tally, restoring)}
             try:
-                result["compared"] = self._compared([receiver], result)
+                result["compared"] = self._compared([receiver])
                 self._refuse_extra(receiver, tally)
             except PlatformError as error:
                 store.keep("drill", {**note, "problem": error.message[:500]})
-                raise PlatformError(f"The drill failed. {error.message}", **error.details, drill=note) from error
+                raise PlatformError(f"The drill failed. {error.message}", **{**result, **error.details, "drill": note}) from error
             note["ok"] = True
             store.keep("drill", note)
         self.context.progress.report(COMPONENT, f"drill with backup {self.backup.id}: every key is there", done=True)
@@ -298,7 +300,7 @@ class _Task:
 
     # ---- common ----------------------------------------------------------------------------------------------------------
 
-    def _compared(self, receivers: Sequence[Receiver], so_far: Mapping[str, t.Any]) -> dict[str, t.Any]:
+    def _compared(self, receivers: Sequence[Receiver]) -> dict[str, t.Any]:
         began = self.clock.now()
         tally = refill.compare(self.parts, receivers, self._pace(unlimited=True))
         lacking = self._functions_lacking(receivers)
@@ -309,7 +311,7 @@ class _Task:
             raise PlatformError(
                 f"{tally.differing} of {self.keys} keys and {len(lacking)} functions are not as in backup {self.backup.id}: "
                 f"{'; '.join(shown)}{f'; and {more} more' if more > 0 else ''}",
-                **{**so_far, "compared": counts},
+                compared=counts,
             )
         return counts
 

@@ -30,7 +30,7 @@ RULES: dict[str, str] = {
         "+config|get +config|set +config|rewrite +config|resetstat +acl|cat +acl|list +acl|getuser +acl|setuser +acl|deluser +acl|save +acl|whoami "
         "+client|list +client|info +client|kill +client|setname +client|no-evict +client|pause +client|unpause "
         "+function|list +function|dump +function|load +function|restore +function|delete +function|flush "
-        "+scan +type +ttl +pttl +exists +object +memory|usage +memory|stats +memory|doctor +latency +slowlog "
+        "+scan +type +ttl +pttl +pexpiretime +exists +object +memory|usage +memory|stats +memory|doctor +latency +slowlog "
         "+migrate +dump +restore +restore-asking +del +unlink +get +set +flushall +save "
         "+bgsave +bgrewriteaof +lastsave +psync +replconf +shutdown"
     ),
