@@ -11,13 +11,16 @@ import json
 import typing as t
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from redis.asyncio import RedisCluster
 from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
+from redis.credentials import CredentialProvider
 from redis.exceptions import RedisClusterException, RedisError
 
+from progressive import logs
 from progressive.settings import Address, Environment, SettingsError, addresses
 
 # RedisClusterException, raised when no seed answers, is not a RedisError.
@@ -57,6 +60,23 @@ class Item:
     version: int
 
 
+class RedisCredentials(CredentialProvider):
+    """User and password of every new connection. A file is read anew each time, so that a password that changes needs no restart."""
+
+    def __init__(self, username: str = "", password: str = "", file: str = "") -> None:
+        self.username = username
+        self.password = password
+        self.file = Path(file) if file else None
+
+    def get_credentials(self) -> tuple[str] | tuple[str, str]:
+        password = self.file.read_text(encoding="utf-8").strip() if self.file else self.password
+        logs.hide(password)
+        return (self.username, password) if self.username else (password,)
+
+    async def get_credentials_async(self) -> tuple[str] | tuple[str, str]:
+        return self.get_credentials()
+
+
 class RedisBackend:
     """Redis Cluster, found through seed host names that are resolved again whenever the topology is read anew."""
 
@@ -69,26 +89,35 @@ class RedisBackend:
         "if before < tonumber(ARGV[1]) then redis.call('SET', KEYS[1], ARGV[1]) end return before"
     )
 
-    def __init__(self, seeds: tuple[Address, ...], password: str | None = None, timeout: float = 2.0) -> None:
+    def __init__(
+        self, seeds: tuple[Address, ...], credentials: RedisCredentials | None = None, authority: str = "", timeout: float = 2.0
+    ) -> None:
         self.seeds = seeds
-        self.password = password
+        self.credentials = credentials
+        self.authority = authority
         self.timeout = timeout
         self.client = self._connect()
 
     @classmethod
     def from_environment(cls, environ: Environment) -> t.Self | None:
-        """REDIS_CLUSTER_NODES (host:port,...), REDIS_PASSWORD."""
+        """REDIS_CLUSTER_NODES (host:port,...), REDIS_USERNAME, REDIS_PASSWORD_FILE or REDIS_PASSWORD, REDIS_CA_FILE (TLS where it is set)."""
         text = environ.get("REDIS_CLUSTER_NODES", "")
         try:
             seeds = addresses(text)
         except ValueError as error:
             raise SettingsError([f"REDIS_CLUSTER_NODES is {text!r}: {error}"]) from error
-        return cls(seeds, environ.get("REDIS_PASSWORD") or None) if seeds else None
+        if not seeds:
+            return None
+        password, file = environ.get("REDIS_PASSWORD", ""), environ.get("REDIS_PASSWORD_FILE", "")
+        credentials = RedisCredentials(environ.get("REDIS_USERNAME", ""), password, file) if password or file else None
+        return cls(seeds, credentials, environ.get("REDIS_CA_FILE", ""))
 
     def _connect(self) -> RedisCluster:
         return RedisCluster(
             startup_nodes=[ClusterNode(host, port) for host, port in self.seeds],
-            password=self.password,
+            credential_provider=self.credentials,
+            ssl=bool(self.authority),
+            ssl_ca_certs=self.authority or None,
             decode_responses=True,
             # The library would replace the seeds by the addresses it discovers; restarted pods have others.
             dynamic_startup_nodes=False,

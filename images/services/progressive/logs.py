@@ -12,6 +12,15 @@ import sys
 import typing as t
 from datetime import UTC, datetime
 
+HIDDEN: set[str] = set()
+"""Secrets that became known after the start; see hide."""
+
+
+def hide(secret: str) -> None:
+    """From now on this value is masked in every line, like those known from the start."""
+    if secret:
+        HIDDEN.add(secret)
+
 
 class JsonFormatter(logging.Formatter):
     """``extra={"fields": {...}}`` adds keys; a secret's value is masked wherever a library put it."""
@@ -33,7 +42,7 @@ class JsonFormatter(logging.Formatter):
         if record.exc_info:
             entry["exception"] = self.formatException(record.exc_info)
         line = json.dumps(entry, default=str, ensure_ascii=False)
-        for secret in self.secrets:
+        for secret in (*self.secrets, *HIDDEN):
             line = line.replace(json.dumps(secret, ensure_ascii=False)[1:-1], "***")
         return line
 

@@ -20,6 +20,8 @@ from ansible_collections.progressive.platform.plugins.module_utils._preflight im
 from ansible_collections.progressive.platform.plugins.module_utils._preflight.findings import Finding, Path, name, suggestion, wrong
 from ansible_collections.progressive.platform.plugins.module_utils._preflight.kinds import Kind, between
 from ansible_collections.progressive.platform.plugins.module_utils._preflight.quantities import humane, quantity
+from ansible_collections.progressive.platform.plugins.module_utils._redis.users import RULES, rules_of
+from ansible_collections.progressive.platform.plugins.module_utils._run import PlatformError
 
 Values = Mapping[str, t.Any]
 Spec = Mapping[str, t.Any]
@@ -57,6 +59,14 @@ SERVICE_SHAPES: dict[str, Spec] = {
     "environment_secrets.*": {
         "type": "dict",
         "options": {"secret": {"type": "str", "required": True}, "key": {"type": "str", "required": True}},
+    },
+    "files.*": {
+        "type": "dict",
+        "options": {
+            "secret": {"type": "str", "required": True},
+            "path": {"type": "str", "required": True},
+            "items": {"type": "dict", "required": True},
+        },
     },
     "config.*": {"type": "str"},
     "init.*": {"type": "dict", "options": {"command": _TEXTS, "image": {"type": "str"}, "resources": {"type": "dict"}}},
@@ -96,6 +106,13 @@ SHAPES: dict[str, Spec] = {
     "baseline_container_limits": _AMOUNTS,
     "redis_cluster_resources.requests": _AMOUNTS,
     "redis_cluster_resources.limits": _AMOUNTS,
+    "postgresql_resources.requests": _AMOUNTS,
+    "postgresql_resources.limits": _AMOUNTS,
+    "postgresql_databases.*": {
+        "type": "dict",
+        "options": {"owner": {"type": "str", "required": True}, "extensions": _TEXTS, "grants": {"type": "dict"}},
+    },
+    "postgresql_users.*": {"type": "dict", "options": {"connection_limit": {"type": "int"}, "settings": {"type": "dict"}}},
     "app_agents.*": {"type": "str"},
 }
 
@@ -108,6 +125,7 @@ SERVICE_VALUES: dict[str, Kind] = {
     "affinity_seconds": between(0, 86400, "seconds"),
     "environment_secrets.*.secret": kinds.dns_subdomain,
     "environment_secrets.*.key": kinds.config_key,
+    "files.*.secret": kinds.dns_subdomain,
     "config_maps.*": kinds.dns_subdomain,
     "secrets.*": kinds.dns_subdomain,
     "init.*.image": kinds.image,
@@ -194,6 +212,32 @@ VALUES: dict[str, Kind] = {
     "redis_cluster_stop_timeout": between(5, 600, "seconds"),
     "redis_cluster_password_length": between(12, 1024, "characters"),
     "redis_cluster_converge_timeout": between(1, None, "second"),
+    "redis_cluster_debug_lines": between(1, 100000, "lines"),
+    "redis_cluster_tls_secret": kinds.dns_subdomain,
+    "redis_cluster_tls_days": between(2, 3650, "days"),
+    "redis_cluster_tls_renew_before": between(1, 3649, "days"),
+    "postgresql_image": kinds.image,
+    "postgresql_members": between(1, 9),
+    "postgresql_resources.requests.*": kinds.amount,
+    "postgresql_resources.limits.*": kinds.amount,
+    "postgresql_storage.size": kinds.amount,
+    "postgresql_storage.class": kinds.optional_subdomain,
+    "postgresql_synchronous_standbys": between(1, 8),
+    "postgresql_databases.*.grants.*": kinds.matching("connect|read|write", "connect, read or write"),
+    "postgresql_max_connections": between(10, 10000),
+    # Patroni refuses a lock that is shorter.
+    "postgresql_ttl": between(20, 300, "seconds"),
+    "postgresql_loop_wait": between(1, 60, "seconds"),
+    "postgresql_retry_timeout": between(3, 120, "seconds"),
+    "postgresql_primary_start_timeout": between(0, 3600, "seconds"),
+    "postgresql_failover_lag": kinds.amount,
+    "postgresql_priority_class": kinds.dns_subdomain,
+    "postgresql_user": between(1, 2**31 - 1),
+    "postgresql_group": between(1, 2**31 - 1),
+    "postgresql_probe_period": between(1, 60, "seconds"),
+    "postgresql_stop_timeout": between(10, 3600, "seconds"),
+    "postgresql_password_length": between(12, 1024, "characters"),
+    "postgresql_converge_timeout": between(1, None, "second"),
     "app_image": kinds.image,
     "app_redis": kinds.host_port,
     "app_agents.*": kinds.url,
@@ -208,15 +252,41 @@ KEYS: dict[str, Kind] = {
     "app_services": kinds.service_name,
     "agents_services": kinds.service_name,
     "workload_services": kinds.service_name,
+    "postgresql_databases": kinds.identifier,
+    "postgresql_users": kinds.identifier,
 }
 
 # Directives the role itself decides; another value would break what it promises.
 _REDIS_OWN = {
-    *("bind", "port", "dir", "daemonize", "pidfile", "include", "protected-mode", "requirepass", "masterauth"),
+    *(
+        "bind",
+        "port",
+        "dir",
+        "daemonize",
+        "pidfile",
+        "include",
+        "protected-mode",
+        "requirepass",
+        "masterauth",
+        "masteruser",
+        "aclfile",
+        "user",
+    ),
+    *("tls-port", "tls-replication", "tls-cluster", "tls-cert-file", "tls-key-file", "tls-ca-cert-file", "tls-auth-clients"),
+    "cluster-preferred-endpoint-type",
     *("cluster-enabled", "cluster-config-file", "cluster-node-timeout", "cluster-require-full-coverage"),
     *("cluster-allow-replica-migration", "cluster-replica-validity-factor", "cluster-announce-ip", "cluster-announce-hostname"),
     *("appendonly", "maxmemory", "maxmemory-policy", "repl-backlog-size"),
 }
+
+# Parameters that Patroni or the role decides; another value would be overruled, or break what it promises.
+_POSTGRESQL_OWN = {
+    *("listen_addresses", "port", "cluster_name", "hot_standby", "wal_level", "wal_log_hints", "unix_socket_directories"),
+    *("data_directory", "hba_file", "ident_file", "config_file", "external_pid_file", "archive_mode", "archive_command"),
+    *("primary_conninfo", "primary_slot_name", "restore_command", "recovery_target_timeline", "promote_trigger_file"),
+    *("synchronous_standby_names", "synchronous_commit", "max_connections", "password_encryption", "fsync", "full_page_writes"),
+}
+_POSTGRESQL_BUILT_IN = {"postgres", "replicator", "rewind", "template0", "template1", "patroni"}
 
 
 def values_of(table: Mapping[str, Kind], keys: Mapping[str, Kind], root: Path, value: t.Any, skip: int = 0) -> Iterator[Finding]:
@@ -283,6 +353,9 @@ def service_rules(path: Path, service: Values, shared: Values) -> Iterator[Findi
             f"less than grace_seconds ({service['grace_seconds']})",
             f"Lower it, or raise {name(path)}.grace_seconds.",
         )
+    for volume in sorted(set(service["volumes"]) & set(service["files"])):
+        if service["volumes"][volume] and service["files"][volume]:
+            yield Finding(name((*path, "files", volume)), "also one of volumes", "names of their own", "Rename one of them.")
     for variable in sorted(set(service["environment"]) & set(service["environment_secrets"])):
         if service["environment"][variable] is not None and service["environment_secrets"][variable] is not None:
             yield Finding(
@@ -474,9 +547,70 @@ def redis_cluster_rules(values: Values, shared: Values) -> Iterator[Finding]:
             "other directives",
             "Use the role's variable, or leave it.",
         )
+    for user, rules in sorted(values["redis_cluster_users"].items()):
+        try:
+            rules_of(user, rules)
+        except PlatformError as error:
+            yield wrong(("redis_cluster_users", user), rules, "keys (~), channels (&) and commands (+, -)", error.message)
+        if user in {"default", *RULES} - {"application", "monitor"}:
+            yield wrong(
+                ("redis_cluster_users", user),
+                rules,
+                "application, monitor, or a name of your own",
+                "The collection itself logs in as this user.",
+            )
+    if int(values["redis_cluster_tls_renew_before"]) >= int(values["redis_cluster_tls_days"]):
+        wanted = f"less than redis_cluster_tls_days ({values['redis_cluster_tls_days']})"
+        yield wrong(
+            ("redis_cluster_tls_renew_before",), values["redis_cluster_tls_renew_before"], wanted, "Every run would issue a certificate."
+        )
     if int(values["redis_cluster_replicas_per_master"]) == 0:
         remedy = "Every pod that is lost takes its keys with it, and a drain of its node stops that part of the cluster."
         yield wrong(("redis_cluster_replicas_per_master",), 0, "at least 1 for data that is to survive", remedy, warning=True)
+
+
+def postgresql_rules(values: Values, shared: Values) -> Iterator[Finding]:
+    yield from limits_hold(("postgresql_resources",), values["postgresql_resources"])
+    yield from pools_exist(("postgresql_pools",), values["postgresql_pools"], shared)
+    yield from priority_exists(("postgresql_priority_class",), values["postgresql_priority_class"], shared)
+    ttl, loop, retry = (int(values[f"postgresql_{part}"]) for part in ("ttl", "loop_wait", "retry_timeout"))
+    if loop + 2 * retry > ttl:
+        remedy = "A primary must notice that it cannot renew its lock before another member may take it."
+        yield wrong(("postgresql_ttl",), ttl, f"at least loop_wait and twice retry_timeout ({loop + 2 * retry})", remedy)
+    members, standbys = int(values["postgresql_members"]), int(values["postgresql_synchronous_standbys"])
+    if members == 1:
+        remedy = "With one member every restart is an outage, and a lost volume loses everything."
+        yield wrong(("postgresql_members",), 1, "at least 3 for data that is to survive", remedy, warning=True)
+    elif standbys >= members:
+        yield wrong(("postgresql_synchronous_standbys",), standbys, f"fewer than postgresql_members ({members})")
+    if values["postgresql_durability"] == "strict" and members < 3:
+        remedy = "With one standby every restart of it would stop all writes."
+        yield wrong(("postgresql_durability",), "strict", "at least 3 members", remedy)
+    # The WAL, what a slot may hold back, and a base backup's worth of room.
+    limit = quantity(values["postgresql_resources"]["limits"]["memory"])
+    if limit < 256 * 2**20:
+        yield wrong(
+            ("postgresql_resources", "limits", "memory"), humane(int(limit)), "at least 256Mi", "The servers and Patroni need that much."
+        )
+    if quantity(values["postgresql_storage"]["size"]) < 512 * 2**20:
+        yield wrong(("postgresql_storage", "size"), values["postgresql_storage"]["size"], "at least 512Mi", "The WAL alone fills less.")
+    for parameter in sorted(set(values["postgresql_parameters"]) & _POSTGRESQL_OWN):
+        yield Finding(
+            name(("postgresql_parameters", parameter)),
+            "a parameter the role sets",
+            "other parameters",
+            "Use the role's variable, or leave it.",
+        )
+    users = values["postgresql_users"]
+    for variable in ("postgresql_users", "postgresql_databases"):
+        for taken in sorted(set(values[variable]) & _POSTGRESQL_BUILT_IN):
+            yield Finding(name((variable, taken)), f"the name {taken}", "another name", "PostgreSQL or Patroni has one of that name.")
+    for database, options in values["postgresql_databases"].items():
+        for named in ((options or {}).get("owner"), *((options or {}).get("grants") or {})):
+            if named not in users:
+                meant = suggestion(str(named), users)
+                allowed = f"one of postgresql_users: {', '.join(users)}"
+                yield wrong(("postgresql_databases", database), named, allowed, f"Did you mean {meant}?" if meant else "")
 
 
 def agents_rules(values: Values, shared: Values) -> Iterator[Finding]:
@@ -489,6 +623,7 @@ ROLE_RULES: dict[str, Callable[[Values, Values], Iterator[Finding]]] = {
     "catalog": catalog_rules,
     "baseline": baseline_rules,
     "redis_cluster": redis_cluster_rules,
+    "postgresql": postgresql_rules,
     "agents": agents_rules,
 }
 

@@ -286,7 +286,7 @@ CASES: dict[str, tuple[dict[str, t.Any], str, str]] = {
     "agent's address without a scheme": ({"app_agents": {"mca": "mca-service"}}, "app_agents.mca", "a URL"),
     "cache without a port": ({"app_redis": "redis-cluster"}, "app_redis", "host:port"),
     "variable from two sources": (
-        npa(environment={"REDIS_PASSWORD": "x"}),
+        npa(environment={"REDIS_PASSWORD": "x"}, environment_secrets={"REDIS_PASSWORD": {"secret": "a", "key": "b"}}),
         "agents_services.npa.environment.REDIS_PASSWORD",
         "set twice",
     ),

@@ -3,7 +3,10 @@
 . /etc/progressive/config/ask.sh
 answer=$(ask ping)
 case "$answer" in
-    PONG | *LOADING* | *MASTERDOWN* | *BUSY* | *NOAUTH* | *WRONGPASS*) exit 0 ;;
+    PONG | *LOADING* | *MASTERDOWN* | *BUSY* | *NOAUTH* | *WRONGPASS*)
+        [ ! -e /etc/progressive/run/tls.crt ] || cmp -s /etc/progressive/tls/tls.crt /etc/progressive/run/tls.crt || . /etc/progressive/config/renew.sh
+        exit 0
+        ;;
 esac
 echo "no answer to PING: $answer"
 exit 1

@@ -1,6 +1,8 @@
 #!/bin/sh
 # preStop: a master hands over to the replica that has most of its data and waits until it is a replica itself, but not for ever.
 # Without a replica in sync there is nobody to hand over to; the server then just saves and stops.
+# shellcheck disable=SC2034 # read by ask.sh
+ASK_AS=operator ASK_ELSEWHERE=yes
 . /etc/progressive/config/ask.sh
 role() { ask role | head -n 1; }
 deadline=$(($(date +%s) + STOP_TIMEOUT))
