@@ -13,7 +13,7 @@ from ansible_collections.progressive.platform.tests.redis.lab import Lab, kinds
 
 
 @pytest.mark.parametrize("options", [{"appendonly": "yes"}, {"save": "3600 1"}], ids=["append-only file", "snapshot"])
-def test_what_was_scaled_away_returns_fresh(lab: Lab, options: dict[str, str]) -> None:
+def test_s30_what_was_scaled_away_returns_fresh(lab: Lab, options: dict[str, str]) -> None:
     """A reset takes a replica's copy out of memory only; its files would make it the owner of the slots of their keys at the next start."""
     added = lab.add(4, **options)
     lab.converge(masters=5)
@@ -33,7 +33,7 @@ def test_what_was_scaled_away_returns_fresh(lab: Lab, options: dict[str, str]) -
 
 
 @pytest.mark.parametrize("after", range(4))
-def test_a_release_that_was_killed_is_finished(lab: Lab, after: int) -> None:
+def test_s31_a_release_that_was_killed_is_finished(lab: Lab, after: int) -> None:
     """By hand as far as a killed run would have come: forgotten, reset, emptied."""
     added = lab.add(3, appendonly="yes")
     lab.converge(replicas_per_master=2)

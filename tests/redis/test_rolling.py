@@ -83,7 +83,7 @@ def roll(lab: Lab, source: Restarts, timeout: float = 60.0, **desired: object) -
         return Convergence(cluster, Files(lab.addresses, clock), wanted, timeout, Context(clock=clock)).run()
 
 
-def test_a_roll_loses_nothing_and_nobody_notices(lab: Lab) -> None:
+def test_s34_a_roll_loses_nothing_and_nobody_notices(lab: Lab) -> None:
     """Six restarts under a writer and a reader: replicas first, one planned failover a shard, no lost write and no failed operation."""
     lab.converge()
     replicas = {server.name for server in lab.servers if own_entry(server).master}
@@ -106,7 +106,7 @@ def test_a_roll_loses_nothing_and_nobody_notices(lab: Lab) -> None:
     assert not source.outdated and roll(lab, source)["plan"] == []
 
 
-def test_a_roll_that_was_interrupted_is_taken_up(lab: Lab) -> None:
+def test_s34_a_roll_that_was_interrupted_is_taken_up(lab: Lab) -> None:
     """The first replaced server does not come back: the run ends and says so. What is replaced already is not replaced again."""
     lab.converge()
     lab.fill()
@@ -122,7 +122,7 @@ def test_a_roll_that_was_interrupted_is_taken_up(lab: Lab) -> None:
     assert lab.read() == 300
 
 
-def test_an_older_version_is_not_rolled_out(lab: Lab) -> None:
+def test_s34_an_older_version_is_not_rolled_out(lab: Lab) -> None:
     lab.converge()
     source = Restarts(lab)
     with pytest.raises(PlatformError, match=r"runs Redis 7\.0\.15 and would be followed by Redis 6\.2: .* no way back"):
