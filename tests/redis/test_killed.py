@@ -23,11 +23,31 @@ READERS = {
     ("CLUSTER", "INFO"),
     ("CLUSTER", "NODES"),
     ("CLUSTER", "COUNTKEYSINSLOT"),
+    ("CLUSTER", "GETKEYSINSLOT"),
+    ("MEMORY", "USAGE"),
+    ("FUNCTION", "DUMP"),
+    ("ASKING",),
 }
 
 
-def killed_after(lab: Lab, writes: int) -> bool:
+Kill = t.Callable[[Command, int], bool]
+
+
+def nth(word: str, number: int) -> Kill:
+    """Before the n-th command that says this word, such as MIGRATING."""
+    seen = 0
+
+    def at(command: Command, _sent: int) -> bool:
+        nonlocal seen
+        seen += word in command
+        return word in command and seen >= number
+
+    return at
+
+
+def killed_after(lab: Lab, writes: int | Kill, **params: t.Any) -> bool:
     """Run the module in a child that sends itself SIGKILL after its n-th writing command has been answered; False when it ended before that."""
+    here = writes if callable(writes) else lambda _command, sent: sent > writes
     child = os.fork()
     if child == 0:
         original = Connection.send
@@ -38,7 +58,7 @@ def killed_after(lab: Lab, writes: int) -> bool:
             for position, command in enumerate(commands):
                 if command[:2] not in READERS and command[:1] != ("INFO",):
                     sent += 1
-                    if sent > writes:
+                    if here(command, sent):
                         original(self, commands[:position], deadline)
                         self.receive(position, deadline)
                         os.kill(os.getpid(), signal.SIGKILL)
@@ -46,7 +66,7 @@ def killed_after(lab: Lab, writes: int) -> bool:
 
         Connection.send = send  # type: ignore[method-assign]
         try:
-            lab.converge()
+            lab.converge(**params)
             os._exit(0)
         except BaseException:
             os._exit(1)
@@ -70,8 +90,8 @@ def test_formation(lab: Lab, writes: int) -> None:
     lab.quiet()
 
 
-# The third of three masters takes 5461 slots: 5461 times IMPORTING, MIGRATING, NODE on the taker and NODE on the givers.
-BALANCE = [5462, 14000, 17000]
+# The third of three masters takes 5461 slots: IMPORTING on it, MIGRATING on the givers, NODE on all, 128 slots of each giver at a time.
+BALANCE = [260, 5462, 14000]
 
 
 @pytest.mark.parametrize("writes", BALANCE)
@@ -100,3 +120,77 @@ def test_return_of_a_wiped_replica(lab: Lab, writes: int) -> None:
     lab.converge()
     assert lab.settled() and lab.read() == 300
     lab.quiet()
+
+
+# ---- slots with keys, three masters to five and back -------------------------------------------------------------------------------------------------
+
+STEP = int(os.environ.get("PROGRESSIVE_KILL_STEP", "1499"))
+"""Of the some 45,000 writing commands of a move each way, make test-all kills the run before every so manieth: 1 is every single one."""
+OUT = [
+    ("MEET", 1),
+    ("MEET", 9),
+    ("REPLICATE", 1),
+    ("IMPORTING", 1),
+    ("IMPORTING", 200),
+    ("MIGRATING", 1),
+    ("MIGRATING", 130),
+    ("MIGRATE", 1),
+    ("MIGRATE", 50),
+    ("MIGRATE", 300),
+    ("NODE", 1),
+    ("NODE", 100),
+    ("NODE", 257),
+    ("NODE", 700),
+    ("NODE", 20000),
+    ("MIGRATE", 450),
+]
+IN = [
+    ("IMPORTING", 100),
+    ("MIGRATING", 1),
+    ("MIGRATE", 40),
+    ("NODE", 1),
+    ("NODE", 300),
+    ("NODE", 32000),
+    ("FORGET", 1),
+    ("FORGET", 4),
+    ("RESET", 1),
+    ("RESET", 2),
+    ("RESET", 4),
+]
+
+
+def moved(lab: Lab, grown: bool, kill: int | Kill, replicas: int) -> bool:
+    """Three masters to five, or back, killed and then run again; whether there was anything to kill."""
+    count = 5 * (1 + replicas)
+    lab.add(max(count - len(lab.servers), 0))
+    params = {"addresses": lab.addresses[:count], "replicas_per_master": replicas, "timeout": 120.0}
+    lab.converge(**params, masters=3 if grown else 5)
+    lab.fill(1000)
+    masters = 5 if grown else 3
+    killed = killed_after(lab, kill, masters=masters, **params)
+    result = lab.converge(masters=masters, **params)
+    assert lab.read(1000) == 1000
+    assert all(not own_entry(server).open_slots for server in lab.servers)
+    sizes = sorted(own_entry(server).slots.bit_count() for server in lab.masters())
+    assert sizes == ([3276, 3277, 3277, 3277, 3277] if grown else [5461, 5461, 5462])
+    assert [len(lab.replicas_of(master)) for master in lab.masters()] == [replicas] * masters
+    assert len(result["removable"]) == count - masters * (1 + replicas)
+    lab.quiet(masters=masters, **params)
+    return killed
+
+
+@pytest.mark.parametrize(("word", "number"), OUT)
+def test_three_masters_to_five(lab: Lab, word: str, number: int) -> None:
+    assert moved(lab, True, nth(word, number), replicas=1 if word in {"MEET", "REPLICATE"} else 0)
+
+
+@pytest.mark.parametrize(("word", "number"), IN)
+def test_five_masters_to_three(lab: Lab, word: str, number: int) -> None:
+    assert moved(lab, False, nth(word, number), replicas=1 if word in {"FORGET", "RESET"} else 0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("writes", range(0, 47000, STEP))
+@pytest.mark.parametrize("grown", [True, False], ids=["out", "in"])
+def test_every_step_of_a_move(lab: Lab, grown: bool, writes: int) -> None:
+    moved(lab, grown, writes, replicas=0)

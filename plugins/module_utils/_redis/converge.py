@@ -16,6 +16,7 @@ from ansible_collections.progressive.platform.plugins.module_utils._kube.argumen
 from ansible_collections.progressive.platform.plugins.module_utils._kube.client import connect
 from ansible_collections.progressive.platform.plugins.module_utils._redis import credentials, engines, report, slots
 from ansible_collections.progressive.platform.plugins.module_utils._redis.access import DEFAULT_USER, shown
+from ansible_collections.progressive.platform.plugins.module_utils._redis.atomic import Atomic
 from ansible_collections.progressive.platform.plugins.module_utils._redis.model import (
     FORMATION_TIMEOUT,
     Act,
@@ -280,6 +281,7 @@ class Convergence:
         self.told = ""
         self.journey: Journey | None = None
         self.mover: Mover | None = None
+        self.atomic = Atomic(cluster.ask, context.clock)
         self.observation = Observation(())
         self.warnings: list[str] = []
 
@@ -353,7 +355,9 @@ class Convergence:
             self.deadline = max(self.deadline, self.clock.now() + FORMING_AT_MOST)
         if self.clock.now() > self.deadline or self.passes >= PASSES_AT_MOST:
             limit = f"{self.timeout:g} s" if self.passes < PASSES_AT_MOST else f"{PASSES_AT_MOST} passes"
-            refused = "; ".join(f"{action.node} {shown(action.command)}: {text}" for action, (_since, text) in self.failing.items())
+            refusals = [f"{action.node} {shown(action.command)}: {text}" for action, (_since, text) in self.failing.items()]
+            refusals += [self.journey.failing[0]] if self.journey and self.journey.failing[0] else []
+            refused = "; ".join(refusals)
             raise self._error(
                 f"The cluster is not as wanted after {limit}. Last seen ({decision.state}): {decision.reason}"
                 + (f". Not done yet: {refused}" if refused else ""),
@@ -389,6 +393,8 @@ class Convergence:
                 self._check_setting(action, reply, observation, decision)
             if not failed:
                 self.failing.pop(action, None)
+                if decision.kind == "recreate":
+                    self.recreated.add(action.node)
                 continue
             since = self.failing.get(action, (now, ""))[0]
             self.failing[action] = (since, str(reply))
@@ -403,18 +409,19 @@ class Convergence:
         if self.journey is None or self.journey.state != decision.state:
             self.journey = Journey.of(decision, now)
             self.steps.append(decision)
-        mover = self._mover(decision)
+        resumed = any(node.me.open_slots for node in observation.live)
+        mover = self.atomic if not resumed and self.atomic.able(decision.transfers) else self._mover(decision)
         done = mover.advance(decision.transfers, observation)
         self.warnings += [text for text in done.warnings if text not in self.warnings]
         self.journey.slots += done.slots
         self.journey.keys += done.keys
-        if done.slots or done.keys:
+        if done.slots or done.keys or done.busy:
             self.deadline = self.clock.now() + self.timeout
         self._tell(self.journey.text(self.clock.now()))
         if not done.problem:
             self.journey.failing = ("", 0.0)
             return True
-        began = self.journey.failing[1] if self.journey.failing[0] == done.problem else now
+        began = now if done.slots or not self.journey.failing[0] else self.journey.failing[1]
         self.journey.failing = (done.problem, began)
         if done.conflict:
             raise self._error(done.problem, observation, dataclasses.replace(decision, state="S13"))
@@ -465,7 +472,6 @@ class Convergence:
         again = [action for action in decision.actions if action.node in self.recreated]
         if again:
             raise self._error(f"{again[0].node} was made anew by this run and is damaged again: {again[0].reason}", observation, decision)
-        self.recreated |= {action.node for action in decision.actions}
 
     def _are_ours(self, actions: list[Action], observation: Observation) -> bool:
         """R8: whoever is met answers, right now, with the ID that was observed; an address may have passed to somebody else's pod meanwhile."""

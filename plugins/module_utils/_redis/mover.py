@@ -46,12 +46,14 @@ Ask: t.TypeAlias = "Callable[[Mapping[str, Sequence[Command]], float], dict[str,
 
 @dataclasses.dataclass
 class Slice:
-    """What was done in one slice; ``problem`` says why it ended early, and leaves it to the next look at the cluster, unless it is a ``conflict``."""
+    """What was done in one slice; ``problem`` says why it ended early, and leaves it to the next look at the cluster, unless it is a ``conflict``;
+    ``busy`` says that servers move slots by themselves meanwhile."""
 
     slots: int = 0
     keys: int = 0
     problem: str = ""
     conflict: bool = False
+    busy: bool = False
     warnings: list[str] = dataclasses.field(default_factory=list)
 
 
