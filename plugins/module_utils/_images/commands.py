@@ -75,7 +75,7 @@ class Buildah:
         mounts = [f"--volume={wheels}:{WHEELS}", f"--volume={lock}:/tmp/lock.txt:ro", f"--volume={CERTIFICATES}:{CERTIFICATES}:ro"]
         script = (
             "python3 -m venv /tmp/pip && exec /tmp/pip/bin/pip download --quiet --no-cache-dir --disable-pip-version-check "
-            f"--only-binary :all: --require-hashes --dest {WHEELS} --requirement /tmp/lock.txt"
+            f"--only-binary :all: --require-hashes --no-deps --dest {WHEELS} --requirement /tmp/lock.txt"
         )
         return self.command("run", "--isolation", "chroot", *mounts, *options, container, "--", "sh", "-c", script)
 

@@ -7,6 +7,7 @@
 Kubernetes leaves running pods alone when a ConfigMap or Secret they read changes. A pod template that carries the annotation
 ``progressive.platform/config-checksum`` gets a checksum of what it refers to written there, and so a new revision.
 Of a Secret only uid and resourceVersion enter it: the values are not even read, and a checksum of a short one could be guessed.
+A ConfigMap whose own annotation of that name is ``ignored`` does not enter it: its readers want it at their first start only.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ Json = dict[str, t.Any]
 Reference = tuple[str, str]
 
 ANNOTATION = "progressive.platform/config-checksum"
+IGNORED = "ignored"
 TEMPLATES = {"CronJob": ("spec", "jobTemplate", "spec", "template")}
 USUAL_TEMPLATE = ("spec", "template")
 
@@ -79,6 +81,8 @@ def _state(kind: str, item: Json | None) -> t.Any:
     if item is None:
         return None
     if kind == "ConfigMap":
+        if ((item.get("metadata") or {}).get("annotations") or {}).get(ANNOTATION) == IGNORED:
+            return IGNORED
         return [item.get("data") or {}, item.get("binaryData") or {}]
     metadata = item.get("metadata") or {}
     return [metadata.get("uid"), metadata.get("resourceVersion")]

@@ -52,6 +52,7 @@ label_value = matching(
 port_name = matching(r"(?=.*[a-z])(?=.{1,15}$)[a-z0-9](?:-?[a-z0-9])*", "up to 15 small letters, digits and single dashes, with a letter")
 environment_name = matching(r"[A-Za-z_][A-Za-z0-9_.-]*", "letters, digits and underscores, not beginning with a digit")
 config_key = matching(r"[-._A-Za-z0-9]{1,253}", "letters, digits, dashes, dots and underscores")
+identifier = matching(r"[a-z_][a-z0-9_]{0,62}", "up to 63 small letters, digits and underscores, not beginning with a digit")
 absolute_path = matching(r"/[^\0:]*", "an absolute path")
 http_path = matching(r"/[^\s]*", "a path that begins with a slash")
 url = matching(r"https?://[^\s/?#]+(?:[/?#]\S*)?", "a URL such as http://mca-service")

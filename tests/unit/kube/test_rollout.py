@@ -75,6 +75,13 @@ def test_what_makes_pods_roll(place: tuple[str, str], path: tuple[str, str], val
     assert (checksum(changed) != checksum(LIVE)) is rolls
 
 
+def test_a_config_map_for_the_first_start_only_rolls_nothing() -> None:
+    ignored = {"metadata": {"annotations": {rollout.ANNOTATION: rollout.IGNORED}}, "data": {"a": "b"}}
+    changed = {**ignored, "data": {"a": "c"}}
+    place = ("ConfigMap", "all")
+    assert checksum({**LIVE, place: ignored}) == checksum({**LIVE, place: changed}) != checksum(LIVE)
+
+
 def test_a_reference_that_appears_makes_pods_roll() -> None:
     assert checksum({}) != checksum(LIVE)
 

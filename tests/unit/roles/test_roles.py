@@ -16,8 +16,8 @@ import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
 ROLES = Path(__file__).resolve().parents[3] / "roles"
-NAMES = ["agents", "app", "baseline", "catalog", "postgresql", "redis_cluster", "workload"]
-WITH_TASKS = ["agents", "app", "baseline", "postgresql", "redis_cluster"]
+NAMES = ["agents", "app", "baseline", "catalog", "mongodb", "postgresql", "redis_cluster", "workload"]
+WITH_TASKS = ["agents", "app", "baseline", "mongodb", "postgresql", "redis_cluster"]
 VERBS = ["absent", "converge", "deploy", "main", "preflight", "verify"]
 MORE_VERBS = {"backup", "drill", "restore", "rotate"}  # of their own playbooks, where a component has them
 PREFIXES = {"catalog": ("catalog_", "platform_")}
@@ -96,7 +96,7 @@ def test_role_has_the_six_verbs(role: str) -> None:
 
 @pytest.mark.parametrize("role", NAMES)
 def test_catalog_comes_first(role: str) -> None:
-    wanted = {"catalog": [], "app": ["workload"], "agents": ["workload"]}.get(role, ["catalog"])
+    wanted = {"catalog": [], "app": ["workload"], "agents": ["workload"], "mongodb": ["workload"]}.get(role, ["catalog"])
     named = [entry["role"].rpartition(".")[2] for entry in load(role, "meta/main.yml")["dependencies"]]
     assert named == wanted
 

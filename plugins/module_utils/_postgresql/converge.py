@@ -1,0 +1,343 @@
+# Copyright: progressive.platform contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The loop observe, plan, act, observe again, and the entry points of both modules (private: may change without notice)."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import dataclasses
+import time
+import typing as t
+from collections.abc import Iterator, Mapping
+
+from ansible_collections.progressive.platform.plugins.module_utils._kube.arguments import CONNECTION
+from ansible_collections.progressive.platform.plugins.module_utils._kube.client import Client, connect
+from ansible_collections.progressive.platform.plugins.module_utils._postgresql import report
+from ansible_collections.progressive.platform.plugins.module_utils._postgresql.members import Access, Cluster, sources
+from ansible_collections.progressive.platform.plugins.module_utils._postgresql.model import (
+    Act,
+    Database,
+    Decision,
+    Desired,
+    Done,
+    Json,
+    Observation,
+    Refuse,
+    User,
+    Wait,
+)
+from ansible_collections.progressive.platform.plugins.module_utils._postgresql.observe import LEVELS
+from ansible_collections.progressive.platform.plugins.module_utils._postgresql.plan import Picture, findings
+from ansible_collections.progressive.platform.plugins.module_utils._postgresql.simulate import foresee
+from ansible_collections.progressive.platform.plugins.module_utils._postgresql.wire import Lost, SqlError
+from ansible_collections.progressive.platform.plugins.module_utils._run import Context, Params, PlatformError, Result
+
+ACTS_AT_MOST = 100
+POLL_FIRST, POLL_GROWTH, POLL_LAST = 0.1, 1.3, 1.0
+FAILING_AT_MOST = 30.0
+"""Seconds for which Patroni may refuse the same action (a switchover while a standby catches up) before that is the answer."""
+HEARD_WITHIN = 3.0
+"""Seconds, beside one round of Patroni, after which every member has seen a change of the settings and says whether it needs a restart."""
+
+MEMBERS: dict[str, t.Any] = {
+    "pods": {
+        "type": "dict",
+        "options": {
+            "namespace": {"type": "str", "required": True},
+            "selector": {"type": "str", "required": True},
+            "port": {"type": "int", "default": 5432},
+            "rest_port": {"type": "int", "default": 8008},
+        },
+    },
+    "addresses": {"type": "list", "elements": "str"},
+    "password": {"type": "str", "no_log": True},
+    "rest_password": {"type": "str", "no_log": True},
+    "password_secret": {
+        "type": "dict",
+        "no_log": False,
+        "options": {"namespace": {"type": "str"}, "name": {"type": "str", "required": True}},
+    },
+    **CONNECTION,
+}
+ARGUMENTS: dict[str, t.Any] = {
+    **MEMBERS,
+    "members": {"type": "int", "default": 3},
+    "config": {"type": "dict", "default": {}},
+    "restart": {"type": "bool", "default": True},
+    "roll": {"type": "bool", "default": False},
+    "switchover": {"type": "str"},
+    "reinit": {"type": "list", "elements": "str", "default": []},
+    "users": {"type": "dict", "default": {}},
+    "user_passwords": {"type": "dict", "default": {}, "no_log": True},
+    "users_secret": {
+        "type": "dict",
+        "no_log": False,
+        "options": {"namespace": {"type": "str"}, "name": {"type": "str", "required": True}},
+    },
+    "databases": {"type": "dict", "default": {}},
+    "copy_timeout": {"type": "float", "default": 3600.0},
+    "timeout": {"type": "float", "default": 120.0},
+}
+INFO_ARGUMENTS: dict[str, t.Any] = {**MEMBERS, "members": {"type": "int"}}
+CONSTRAINTS: dict[str, t.Any] = {
+    "required_one_of": [["pods", "addresses"]],
+    "mutually_exclusive": [["pods", "addresses"], ["password", "password_secret"], ["rest_password", "password_secret"]],
+}
+
+
+def run(params: Params, context: Context) -> Result:
+    """The module postgresql_cluster."""
+    with opened(params, context) as (cluster, client):
+        desired = wanted(params, secret_of(params, client, "users_secret") | dict(params["user_passwords"]))
+        return Convergence(cluster, desired, params["timeout"], context).run()
+
+
+def run_info(params: Params, context: Context) -> Result:
+    """The module postgresql_cluster_info: never fails because something is down."""
+    try:
+        with opened(params, context) as (cluster, _client):
+            observation = cluster.observe()
+    except PlatformError as error:
+        nothing: Result = {"members": [], "slots": [], "archive": {}, "config": {}, "findings": []}
+        return {"changed": False, "is_available": False, "primary": "", "state": "unknown", "errors": [error.message], **nothing}
+    picture = Picture(observation, Desired(members=params.get("members") or max(len(observation.members), 1)))
+    found = findings(picture)
+    silent = [f"{member.target.name}: {member.problem}" for member in observation.members if not member.live]
+    primary = observation.primary
+    return {
+        "changed": False,
+        "is_available": primary is not None,
+        "primary": primary.target.name if primary else "",
+        "state": "healthy" if not found else report.finding_rows(found)[0]["kind"] if observation.live else "unknown",
+        "members": report.member_rows(picture),
+        "slots": report.slot_rows(observation),
+        "archive": report.archive_row(observation),
+        "config": observation.config or {},
+        "findings": report.finding_rows(found),
+        "errors": silent + ([f"SQL: {observation.facts_problem}"] if observation.facts_problem else []),
+    }
+
+
+def wanted(params: Params, passwords: Mapping[str, str]) -> Desired:
+    """The checked options as what the planner compares with."""
+    if params["members"] < 1:
+        raise PlatformError(f"members is {params['members']}; at least 1 is wanted.")
+    users: dict[str, User] = {}
+    for name, options in params["users"].items():
+        given = _options(f"users.{name}", options, {"connection_limit", "settings"})
+        settings = {key: str(value) for key, value in (given.get("settings") or {}).items()}
+        users[name] = User(int(given.get("connection_limit", -1)), settings, passwords.get(name, ""))
+    databases: dict[str, Database] = {}
+    for name, options in params["databases"].items():
+        given = _options(f"databases.{name}", options, {"owner", "extensions", "grants"})
+        grants = given.get("grants") or {}
+        if not given.get("owner"):
+            raise PlatformError(f"databases.{name} has no owner; name one of users.")
+        if wrong := [f"{user}: {level}" for user, level in grants.items() if level not in LEVELS]:
+            raise PlatformError(f"databases.{name}.grants has {', '.join(wrong)}; a level is one of {', '.join(LEVELS)}.")
+        databases[name] = Database(str(given["owner"]), frozenset(given.get("extensions") or ()), dict(grants))
+    return Desired(
+        members=params["members"],
+        config=params["config"],
+        restart=params["restart"],
+        roll=params["roll"],
+        switchover=params["switchover"] or "",
+        reinit=frozenset(params["reinit"]),
+        users=users,
+        databases=databases,
+        copy_timeout=params["copy_timeout"],
+    )
+
+
+def _options(path: str, given: t.Any, known: set[str]) -> Json:
+    options = dict(given or {})
+    if unknown := sorted(set(options) - known):
+        raise PlatformError(f"{path} has {', '.join(unknown)}; allowed are {', '.join(sorted(known))}.")
+    return options
+
+
+@contextlib.contextmanager
+def opened(params: Params, context: Context) -> Iterator[tuple[Cluster, Client | None]]:
+    """The cluster's connections; the API server is only asked when pods or a Secret need it."""
+    needs_api = params.get("pods") or params.get("password_secret") or params.get("users_secret")
+    with contextlib.ExitStack() as stack:
+        client = stack.enter_context(connect(params, context.clock)) if needs_api else None
+        secret = secret_of(params, client, "password_secret")
+        access = Access(secret.get("superuser") or params.get("password") or "", secret.get("restapi") or params.get("rest_password") or "")
+        source = sources(params.get("pods"), params.get("addresses"), client)
+        yield stack.enter_context(Cluster(source, access, context.clock, time.time)), client
+
+
+def secret_of(params: Params, client: Client | None, option: str) -> dict[str, str]:
+    """The values of a Secret by key; {} when none is named."""
+    named = params.get(option)
+    if not named or client is None:
+        return {}
+    namespace = named.get("namespace") or (params.get("pods") or {}).get("namespace") or client.access.namespace
+    found = client.find(client.resource("v1", "Secret").path(namespace, named["name"]))
+    if found is None:
+        raise PlatformError(f"{option}: there is no Secret {namespace}/{named['name']}. Run the role's deploy, which generates it.")
+    return {key: base64.b64decode(value).decode() for key, value in (found.get("data") or {}).items()}
+
+
+class Convergence:
+    """One run: from what is there to what is wanted, or to the reason why not."""
+
+    def __init__(self, cluster: Cluster, desired: Desired, timeout: float, context: Context) -> None:
+        self.cluster = cluster
+        self.desired = desired
+        self.timeout = timeout
+        self.context = context
+        self.clock = context.clock
+        self.deadline = self.clock.now() + timeout
+        self.steps: list[Decision] = []
+        self.since: dict[str, float] = {}
+        self.failing: tuple[str, float] = ("", 0.0)
+        self.unheard: tuple[frozenset[str], float] = (frozenset(), 0.0)
+        self.told = ""
+
+    def run(self) -> Result:
+        before = self._observe()
+        if self.context.check:
+            decisions, after = foresee(before, self.desired)
+            last = decisions[-1]
+            if isinstance(last, Refuse):
+                raise self._error(last.reason, before)
+            return self._result(before, after, [decision for decision in decisions if not isinstance(decision, Done)])
+        return self._result(before, self._loop(before), self.steps)
+
+    def _observe(self) -> Observation:
+        return self.cluster.observe(self.desired.users, self.desired.databases, ask_sql=True)
+
+    def _loop(self, observation: Observation) -> Observation:
+        poll = POLL_FIRST
+        while True:
+            decision = self._decide(observation)
+            if isinstance(decision, Done):
+                self._tell("healthy", done=True)
+                return observation
+            if isinstance(decision, Refuse):
+                raise self._error(decision.reason, observation)
+            self._tell(decision.reason)
+            self._check_time(decision, observation)
+            if isinstance(decision, Act) and self._act(decision, observation):
+                poll = POLL_FIRST
+            else:
+                self.clock.sleep(poll)
+                poll = min(poll * POLL_GROWTH, POLL_LAST)
+            observation = self._observe()
+
+    def _decide(self, observation: Observation) -> Decision:
+        """The first finding decides; every Wait that any stage has is timed, so that its patience runs from when it was first seen."""
+        now = self.clock.now()
+        picture = Picture(observation, self.desired, {key: now - since for key, since in self.since.items()})
+        found = findings(picture)
+        self.since = {decision.key: self.since.get(decision.key, now) for decision in found if isinstance(decision, Wait)}
+        if not found and (unheard := self._unheard(observation)):
+            return unheard
+        return found[0] if found else Done()
+
+    def _unheard(self, observation: Observation) -> Wait | None:
+        """Parameters that were just changed and take a restart: whoever does not say so yet has not heard of them."""
+        parameters, until = self.unheard
+        silent = [member.target.name for member in observation.live if not member.pending]
+        if not self.desired.restart or not parameters or self.clock.now() > until or not silent:
+            return None
+        return Wait("unheard", f"{', '.join(silent)} have not looked at the new settings yet", until, "")
+
+    def _check_time(self, decision: Decision, observation: Observation) -> None:
+        if isinstance(decision, Wait) and decision.own_time:
+            self.deadline = max(self.deadline, self.clock.now() + min(self.timeout, self.desired.election_timeout))
+        acts = sum(isinstance(step, Act) for step in self.steps)
+        if self.clock.now() > self.deadline or acts >= ACTS_AT_MOST:
+            limit = f"{self.timeout:g} s" if acts < ACTS_AT_MOST else f"{ACTS_AT_MOST} actions"
+            more = f" Not done yet: {self.failing[0]}" if self.failing[0] else ""
+            raise self._error(f"The cluster is not as wanted after {limit}. Last seen: {decision.reason}.{more}", observation)
+
+    def _act(self, act: Act, observation: Observation) -> bool:
+        """Do it; False when it was refused and is to be tried again a moment later."""
+        self.deadline = self.clock.now() + self.timeout  # a roll may take as long as it takes, each of its steps may not
+        primary = observation.primary
+        refusal = ""
+        if act.kind == "sql" and primary:
+            try:
+                self.cluster.execute(primary, act.statements)
+            except SqlError as error:
+                raise self._error(
+                    f"The primary refuses a statement ({act.reason}): {error} (SQLSTATE {error.code}).", observation
+                ) from error
+            except (Lost, OSError) as error:
+                refusal = str(error)
+        elif act.kind == "config" and primary:
+            changed = frozenset((act.body.get("postgresql") or {}).get("parameters") or ()) & (
+                observation.facts.restart if observation.facts else frozenset()
+            )
+            refusal = self.cluster.tell(primary, act.kind, act.body)
+            rounds = float(self.desired.config.get("loop_wait") or 10)
+            self.unheard = (changed, self.clock.now() + rounds + HEARD_WITHIN)
+        elif member := observation.named(act.member):
+            refusal = self.cluster.replace(member) if act.kind == "replace" else self.cluster.tell(member, act.kind, act.body)
+            if act.kind == "reinit" and not refusal:
+                self.desired = dataclasses.replace(self.desired, reinit=self.desired.reinit - {act.member})
+        if not refusal:
+            self.failing = ("", 0.0)
+            self.steps.append(act)
+            return True
+        now = self.clock.now()
+        since = self.failing[1] if self.failing[0] else now
+        self.failing = (refusal, since)
+        if now - since > FAILING_AT_MOST:
+            raise self._error(f"{act.reason}, but it is refused: {refusal}", observation)
+        return False
+
+    def _tell(self, reason: str, done: bool = False) -> None:
+        if reason != self.told:
+            self.told = reason
+            self.context.progress.report("postgresql_cluster", reason, done)
+
+    def _error(self, text: str, observation: Observation) -> PlatformError:
+        picture = Picture(observation, self.desired)
+        details = {
+            "plan": report.plan_rows(self.steps),
+            "members": report.member_rows(picture),
+            "findings": report.finding_rows(findings(picture)),
+        }
+        return PlatformError(text, changed=bool(self.steps), **details)
+
+    def _result(self, before: Observation, after: Observation, steps: list[Decision]) -> Result:
+        first = Picture(before, self.desired)
+        picture = Picture(after, self.desired)
+        primary = after.primary
+        result: Result = {
+            "changed": any(isinstance(step, Act) for step in steps),
+            "found": report.finding_rows(findings(first)),
+            "plan": report.plan_rows(steps),
+            "primary": primary.target.name if primary else "",
+            "members": report.member_rows(picture),
+            "pending_restart": {member.target.name: list(member.pending) for member in after.live if member.pending},
+            "warnings": self._warnings(after),
+        }
+        if self.context.diff:
+            result["diff"] = {"before": report.topology(first), "after": report.topology(picture)}
+        return result
+
+    def _warnings(self, after: Observation) -> list[str]:
+        pending = sorted({parameter for member in after.live for parameter in member.pending})
+        outdated = [member.target.name for member in after.members if member.target.update == "outdated"]
+        facts = after.facts
+        texts = [f"these parameters take effect with a restart, which restart: false forbids: {', '.join(pending)}"] if pending else []
+        texts += (
+            [f"{', '.join(outdated)} run an older template; roll: true replaces them one by one"]
+            if outdated and not self.desired.roll
+            else []
+        )
+        texts += (
+            ["Patroni is paused: nobody takes over from a lost primary; `patronictl resume` ends that"]
+            if any(m.paused for m in after.live)
+            else []
+        )
+        texts += ["the archive of WAL fails; the primary keeps what it cannot archive"] if facts and facts.archive.failing else []
+        return [] if self.context.check else texts

@@ -1,0 +1,321 @@
+# Copyright: progressive.platform contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""From what the members say to the next action: pure, no clock, no network (private: may change without notice).
+
+``decide`` runs the stages in the order of repair; the first that has something to do decides, and whatever it decides is carried out and
+observed again before anything else. Patroni elects, promotes, rewinds and copies by itself: those are waited for, not done.
+"""
+
+from __future__ import annotations
+
+import typing as t
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from ansible_collections.progressive.platform.plugins.module_utils._postgresql import objects
+from ansible_collections.progressive.platform.plugins.module_utils._postgresql.model import (
+    Act,
+    Decision,
+    Desired,
+    Done,
+    Json,
+    Member,
+    Observation,
+    Refuse,
+    Wait,
+)
+
+STUCK_AFTER = 90.0
+"""Seconds a replica may run without streaming; Patroni tries a rewind and then a new copy by itself well within them."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An observation with everything the stages ask of it. ``ages`` are the seconds for which a Wait's key has been seen without a break."""
+
+    observation: Observation
+    desired: Desired
+    ages: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def wanted(self) -> tuple[Member, ...]:
+        """The members that ought to be; those beyond were given for a look, or are on their way out."""
+        return self.observation.members[: self.desired.members]
+
+    def lag(self, member: Member) -> int | None:
+        """Bytes a replica is behind: by the primary's word where it gave one, else by the positions both told a moment apart."""
+        link = next((link for link in self.observation.facts.links if link.name == member.name), None) if self.observation.facts else None
+        if link is not None and link.lag is not None:
+            return link.lag
+        primary = self.observation.primary
+        return max(primary.position - member.position, 0) if primary and member.position else None
+
+    def best(self) -> Member | None:
+        """Who should take over: a replica that streams on the primary's timeline, a synchronous one first, then the least behind."""
+        primary = self.observation.primary
+        fit = [member for member in self.wanted if member.streaming and primary and member.timeline == primary.timeline]
+        return min(fit, key=lambda member: (not member.sync, self.lag(member) or 0, member.target.name), default=None)
+
+
+Stage: t.TypeAlias = "t.Callable[[Picture], Decision | None]"
+
+
+def decide(picture: Picture) -> Decision:
+    """The one thing to do now."""
+    return next(iter(_decisions(picture)), Done())
+
+
+def findings(picture: Picture) -> list[Decision]:
+    """What every stage has to say, for a report; only the first is acted upon, the others may settle with it."""
+    return list(_decisions(picture))
+
+
+def _decisions(picture: Picture) -> Iterable[Decision]:
+    for stage in STAGES:
+        decision = stage(picture)
+        if isinstance(decision, Wait) and picture.ages.get(decision.key, 0.0) > decision.limit:
+            decision = Refuse(decision.refusal)
+        if decision is not None:
+            yield decision
+            if isinstance(decision, Refuse):
+                return
+
+
+# ---- stages -----------------------------------------------------------------------------------------------------------------
+
+
+def foreign(picture: Picture) -> Decision | None:
+    """Members of two different clusters: to join them would throw one's data away."""
+    systems: dict[str, list[str]] = {}
+    for member in picture.observation.live:
+        if member.system:
+            systems.setdefault(member.system, []).append(member.target.name)
+    if len(systems) < 2:
+        return None
+    seen = "; ".join(f"{', '.join(names)} have system identifier {system}" for system, names in systems.items())
+    return Refuse(
+        f"The members hold data of different clusters: {seen}. Nothing is touched. Find out whose data is wanted; the others' volumes must be "
+        "removed by hand before their members can join."
+    )
+
+
+def unreachable(picture: Picture) -> Decision | None:
+    """Nobody to ask. Silent members beside others that answer are no reason to stop: Patroni's majority is the API server's, not theirs."""
+    members = picture.observation.members
+    if picture.observation.live:
+        return None
+    said = "; ".join(f"{member.target.name}: {member.problem}" for member in members) or "there is no pod, or no address was given"
+    return Wait("unreachable", f"no member answers ({said})", 120.0, f"No member answers: {said}. Look at the pods' logs and events.", True)
+
+
+def one_primary(picture: Picture) -> Decision | None:
+    seen = picture.observation
+    limit = picture.desired.election_timeout
+    if len(seen.primaries) > 1:
+        names = ", ".join(member.target.name for member in seen.primaries)
+        return Wait(
+            "two primaries",
+            f"{names} both run as primary; the one without the lock is about to stop",
+            limit,
+            f"{names} both run as primary for longer than a lock lasts. Stop the one that is not the leader of `patronictl list` at once: "
+            "`kubectl delete pod` it; what clients wrote to it meanwhile is lost when it is rewound.",
+        )
+    if not seen.primaries:
+        states = ", ".join(f"{member.target.name} is {member.state or 'silent'}" for member in seen.members)
+        if any(member.paused for member in seen.live):
+            return Refuse(f"There is no primary and Patroni is paused ({states}). Resume it with `patronictl resume`.")
+        return Wait(
+            "no primary",
+            f"no member is primary yet ({states})",
+            limit,
+            f"No member became primary within {limit:g} s ({states}). Look at the members' logs; a member that must not take over because it is "
+            "too far behind is promoted by `patronictl failover --force`, and what it lacks is lost.",
+        )
+    primary = seen.primaries[0]
+    strays = [member.target.name for member in seen.live if member.leader != primary.name]
+    if strays:
+        return Wait(
+            "agreement",
+            f"{', '.join(strays)} do not take {primary.target.name} for the primary yet",
+            limit,
+            f"{', '.join(strays)} do not take {primary.target.name} for the primary. Is the API server reachable from their nodes?",
+        )
+    return None
+
+
+def settings(picture: Picture) -> Decision | None:
+    """The dynamic configuration is as wanted. Strict synchronous mode waits for a standby: without one no write would ever be acknowledged."""
+    seen, wanted = picture.observation, picture.desired.config
+    if not wanted:
+        return None
+    if seen.config is None:
+        return Wait(
+            "config", "nobody gives the dynamic configuration yet", 30.0, "Patroni does not give its dynamic configuration (GET /config)."
+        )
+    strict = seen.config.get("synchronous_mode_strict")
+    if wanted.get("synchronous_mode_strict") and not strict and not any(member.streaming for member in picture.wanted):
+        wanted = {**wanted, "synchronous_mode_strict": False}
+    patch = difference(seen.config, wanted)
+    if not patch:
+        return None
+    return Act("config", f"the dynamic configuration differs in {', '.join(sorted(_paths(patch)))}", body=patch)
+
+
+def presence(picture: Picture) -> Decision | None:
+    """Every member is there and streams; a new one may copy for as long as it takes."""
+    members = picture.wanted
+    if len(members) < picture.desired.members:
+        reason = f"{len(members)} of {picture.desired.members} members are there"
+        return Wait("presence", reason, 120.0, f"{reason}. Were the manifests sent, and can the pods be scheduled?")
+    silent = [member for member in members if not member.live]
+    if silent:
+        said = "; ".join(f"{member.target.name}: {member.problem}" for member in silent)
+        return Wait(
+            f"silent {_names(silent)}", said, 180.0, f"{said}. Look at the pod's events and log; the others serve without it.", True
+        )
+    idle = [member for member in members if not member.primary and not member.streaming]
+    busy = [member for member in idle if member.state in COPYING or (member.state == "stopped" and not member.system)]
+    if busy:
+        limit = picture.desired.copy_timeout
+        refusal = f"{_names(busy)} did not finish within {limit:g} s. Look at its log; raise copy_timeout for a large data directory."
+        return Wait(f"copying {_names(busy)}", f"{_states(busy)}", limit, refusal, True)
+    if idle:
+        names = ", ".join(member.target.name for member in idle)
+        return Wait(
+            f"idle {_names(idle)}",
+            f"{_states(idle)}, not streaming",
+            STUCK_AFTER,
+            f"{_states(idle)}: without streaming for {STUCK_AFTER:g} s. Look at its log; with reinit: [{names}] it is copied anew from the primary.",
+        )
+    return None
+
+
+def reinitialize(picture: Picture) -> Decision | None:
+    """A copy that was asked for; the run remembers whom it has done, so that each is done once."""
+    for member in picture.observation.members:
+        if member.target.name in picture.desired.reinit:
+            if member.primary:
+                return Refuse(f"{member.target.name} is the primary and is not copied from another; switch over first.")
+            if not member.live:
+                return Refuse(f"{member.target.name} does not answer and cannot be told to copy: {member.problem}.")
+            return Act("reinit", f"{member.target.name} is to be copied anew", member.target.name, {"force": True, "from_leader": True})
+    return None
+
+
+def renewal(picture: Picture) -> Decision | None:
+    """Restarts and new pods: replicas first, one at a time and only while all stream; then the primary hands over and is the last."""
+    desired = picture.desired
+    due = [member for member in picture.wanted if _due(member, desired)]
+    if not due:
+        return None
+    if any(member.target.update == "unseen" for member in picture.wanted):
+        return Wait(
+            "unseen", "the StatefulSet's controller has not seen its newest template yet", 60.0, "The StatefulSet's controller is stuck."
+        )
+    replicas = [member for member in due if not member.primary]
+    if replicas:
+        return _renew(replicas[-1], desired)
+    primary = due[0]
+    if desired.members == 1:
+        return _renew(primary, desired)
+    best = picture.best()
+    if best is None:
+        return Wait(
+            "successor", "no replica could take over from the primary", STUCK_AFTER, "No replica streams, so the primary is not restarted."
+        )
+    return _switch(primary, best, f"{primary.target.name} is to be {'replaced' if _outdated(primary, desired) else 'restarted'}")
+
+
+def switchover(picture: Picture) -> Decision | None:
+    wanted, primary = picture.desired.switchover, picture.observation.primary
+    if not wanted or primary is None:
+        return None
+    candidate = picture.observation.named(wanted)
+    if candidate is primary:
+        return None
+    if candidate is None:
+        names = ", ".join(member.target.name for member in picture.observation.members)
+        return Refuse(f"switchover names {wanted}, which is no member; there are {names}.")
+    if not candidate.streaming:
+        return Refuse(f"{wanted} does not stream ({_states([candidate])}), so it cannot take over.")
+    return _switch(primary, candidate, "it was asked for")
+
+
+def contents(picture: Picture) -> Decision | None:
+    """Users, databases, extensions and grants."""
+    seen = picture.observation
+    if not picture.desired.objects:
+        return None
+    if seen.facts is None:
+        said = seen.facts_problem or "it was not asked"
+        return Wait("sql", f"the primary does not answer to SQL: {said}", 30.0, f"The primary does not answer to SQL: {said}.")
+    statements = objects.missing(picture.desired, seen.facts)
+    if not statements:
+        return None
+    return Act("sql", f"{len(statements)} statements about users and databases are missing", statements=tuple(statements))
+
+
+STAGES: tuple[Stage, ...] = (foreign, unreachable, one_primary, settings, contents, presence, reinitialize, renewal, switchover)
+
+COPYING = ("creating replica", "initializing new cluster", "running custom bootstrap script", "starting", "restarting", "stopping")
+"""States of a member that is busy with what it was told, or with coming to be."""
+
+
+# ---- pieces -----------------------------------------------------------------------------------------------------------------
+
+
+def difference(there: Json, wanted: Json, path: tuple[str, ...] = ()) -> Json:
+    """The patch that brings ``there`` to ``wanted``. Values are compared as Patroni does, by their text; what is not wanted stays, but in our own lists."""
+    patch: Json = {}
+    for key, value in wanted.items():
+        seen = there.get(key)
+        if isinstance(value, Mapping):
+            inner = difference(seen if isinstance(seen, dict) else {}, dict(value), (*path, key))
+            if inner:
+                patch[key] = inner
+        elif key not in there or str(seen) != str(value):
+            patch[key] = value
+    if path == ("postgresql", "parameters"):
+        patch |= dict.fromkeys(sorted(set(there) - set(wanted)))
+    return patch
+
+
+def _paths(patch: Json, above: str = "") -> Iterable[str]:
+    for key, value in patch.items():
+        if isinstance(value, dict):
+            yield from _paths(value, f"{above}{key}.")
+        else:
+            yield above + key
+
+
+def _outdated(member: Member, desired: Desired) -> bool:
+    return desired.roll and member.target.update == "outdated"
+
+
+def _due(member: Member, desired: Desired) -> bool:
+    return _outdated(member, desired) or (desired.restart and bool(member.pending)) or (desired.roll and member.target.update == "unseen")
+
+
+def _renew(member: Member, desired: Desired) -> Act:
+    if _outdated(member, desired):
+        return Act("replace", f"{member.target.name} runs an older template", member.target.name, {"uid": member.target.uid})
+    return Act(
+        "restart", f"{member.target.name} needs a restart for {', '.join(member.pending)}", member.target.name, {"restart_pending": True}
+    )
+
+
+def _switch(primary: Member, candidate: Member, why: str) -> Act:
+    reason = f"{candidate.target.name} takes over from {primary.target.name}: {why}"
+    return Act("switchover", reason, primary.target.name, {"leader": primary.name, "candidate": candidate.name})
+
+
+def _names(members: Iterable[Member]) -> str:
+    return ", ".join(member.target.name for member in members)
+
+
+def _states(members: Iterable[Member]) -> str:
+    return "; ".join(
+        f"{member.target.name} is {member.state} ({member.replication or member.role or 'no replication'})" for member in members
+    )
