@@ -81,7 +81,7 @@ options:
     type: bool
     default: false
   complete:
-    description: Whether every node must answer before anything is changed. With V(false) those that do not are left out, and named in RV(skipped).
+    description: Whether every node must answer before anything is changed. With V(false) those that do not are left out, and named in RV(left_out).
     type: bool
     default: true
 notes:
@@ -124,7 +124,7 @@ users:
   returned: success
   type: list
   elements: dict
-skipped:
+left_out:
   description: Nodes that did not answer and were left out.
   returned: success
   type: list

@@ -88,7 +88,7 @@ class Server:
 
 
 def run(params: Params, context: Context) -> Result:
-    """Result: changed, plan, users, skipped (nodes that did not answer), warnings."""
+    """Result: changed, plan, users, left_out (nodes that did not answer), warnings."""
     wanted = wanted_users(params, context)
     with converge.opened(params, context) as (cluster, store):
         servers, skipped = _look(cluster, params["complete"])
@@ -96,13 +96,12 @@ def run(params: Params, context: Context) -> Result:
         if plan and not context.check:
             with store.lock(converge.LOCK_WITHIN):
                 plan, skipped, warnings = _converge(cluster, wanted, params, context.clock)
-    texts = [f"{node.name} was left out: {node.problem}" for node in skipped]
     return {
         "changed": bool(plan),
         "plan": [{"node": action.node, "command": shown(action.command), "reason": action.reason} for action in plan],
         "users": [{"name": user.name, "rules": " ".join(user.rules), "passwords": len(user.passwords)} for user in wanted],
-        "skipped": [node.name for node in skipped],
-        "warnings": texts + warnings,
+        "left_out": [node.name for node in skipped],
+        "warnings": warnings,
     }
 
 
