@@ -284,6 +284,22 @@ def test_s20_parts_of_one_cluster_are_joined_when_they_are_adopted(lab: Lab) -> 
     lab.quiet(adopt_data=named[1].split(", "))
 
 
+@pytest.mark.state("S20")
+def test_s20_a_cluster_in_two_pieces_that_the_marker_remembers_is_joined(lab: Lab) -> None:
+    lab.converge()
+    lab.fill()
+    apart = lab.masters()[0]
+    pieces = [[apart, *lab.replicas_of(apart)], [server for server in lab.servers if server not in (apart, *lab.replicas_of(apart))]]
+    for here, there in (pieces, pieces[::-1]):
+        for server in here:
+            assert set(server.pipeline([("CLUSTER", "FORGET", other.id()) for other in there])) == {"OK"}
+    lab.wait(lambda: [len(parse_nodes(server("CLUSTER", "NODES"))) for piece in pieces for server in piece] == [2, 2, 4, 4, 4, 4])
+    result = lab.converge()
+    assert ("S20", "meet") in kinds(result)
+    assert lab.settled() and lab.read() == 300
+    lab.quiet()
+
+
 # ---- foreign nodes and data ------------------------------------------------------------------------------------------------------------------------------
 
 

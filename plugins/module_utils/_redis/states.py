@@ -139,7 +139,7 @@ STATES: dict[str, State] = {
         "two clusters",
         "Groups of nodes that do not know each other each own slots.",
         "No key anywhere and no slot with two owners: they meet (a creation that died before its nodes met). All but one without a key: those are dissolved "
-        "(`RESET SOFT`) and join it. Parts with disjoint slots that `adopt_data` names meet.",
+        "(`RESET SOFT`) and join it. Parts with disjoint slots meet when the marker remembers them as one cluster, or `adopt_data` names them.",
         "Two or more hold keys: prints the inventory of each. A group to be dissolved has other members, which may hold its keys.",
     ),
     "S21": State(

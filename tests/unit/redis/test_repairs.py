@@ -96,6 +96,11 @@ def rivals(shares: tuple[int, int], keys: tuple[int, int]) -> Observation:
     return Observation(tuple(node(index, parts[index // 3], keys=keys[index // 3], stray_keys={}) for index in range(6)))
 
 
+def remembered(shares: tuple[int, int]) -> Observation:
+    """Two clusters with keys that were one when the marker was written."""
+    return dataclasses.replace(rivals(shares, (1, 1)), marker=healthy().marker)
+
+
 def back_again() -> Observation:
     """redis-1 was forgotten, redis-3 has taken its slots, and now it is back and has not heard of it yet."""
     observation = forgotten()
@@ -270,6 +275,8 @@ TABLE: list[tuple[str, Observation, dict[str, t.Any], dict[str, float], type, st
         "S20",
         ("2 separate",),
     ),
+    ("both with keys, disjoint, remembered", remembered((THIRDS[0], THIRDS[1])), {}, {}, Act, "S20", ("do not know each other",)),
+    ("both with keys, remembered but not disjoint", remembered((3, 1)), {}, {}, Refuse, "S20", ("2 separate",)),
     ("no keys and disjoint", rivals((THIRDS[0], THIRDS[1]), (0, 0)), {}, {}, Act, "S3", ("an empty cluster is formed",)),
     ("one without keys", rivals((slots.ALL, slots.ALL), (1, 0)), {}, {}, Act, "S20", ("all but one without a key",)),
     ("the other without keys", rivals((slots.ALL, slots.ALL), (0, 1)), {}, {}, Act, "S20", ("all but one without a key",)),

@@ -67,7 +67,7 @@ def _rivals(picture: Picture) -> Decision | None:
     acquainted = sum(any(node.slots for node in group) for group in components(picture)) == 1
     filled = [group for group in rivals if any(not node.empty for node in group)]
     guests = [group for group in filled if not all(node.id in picture.desired.adopt for node in group if node.slots)]
-    if disjoint and (acquainted or not filled or len(guests) <= 1 < len(filled)):
+    if disjoint and (acquainted or _were_one(picture) or not filled or len(guests) <= 1 < len(filled)):
         return None
     kept = filled[0] if filled else rivals[0]
     empty = [group for group in rivals if group is not kept and group not in filled]
@@ -82,6 +82,12 @@ def _rivals(picture: Picture) -> Decision | None:
         for node in group
     )
     return Act("S20", "reset", f"these nodes are {len(rivals)} clusters, all but one without a key", actions)
+
+
+def _were_one(picture: Picture) -> bool:
+    """The marker remembers every owner as a member of the cluster that was formed here: they have only forgotten each other."""
+    marker = picture.observation.marker
+    return marker is not None and marker.state == "formed" and {node.id for node in picture.owners} <= set(marker.ids.values())
 
 
 def _inventory(picture: Picture, rivals: Sequence[Group], disjoint: bool) -> Refuse:
