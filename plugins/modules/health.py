@@ -62,6 +62,9 @@ options:
         exposition with these metrics.
       - C(transaction) takes C(namespace), C(service), C(port), C(path), C(body) and C(steps) (C(component), C(backend) or
         C(component/backend)). One request succeeds in every step.
+      - C(mongodb) takes C(namespace), C(selector), C(domain), C(port), C(replica_set), C(members), C(lag) (seconds), C(username),
+        C(password_secret), C(tls) and C(write). One primary that every member follows, nobody behind, and a row written by majority
+        is read from a majority.
       - C(redis) takes C(namespace), C(selector), C(port), C(masters), C(replicas_per_master), C(password_secret) (C(name), C(key),
         C(namespace)), C(write) and C(title). Every node's view is equal, all slots are served, links are up, shards are spread over
         nodes and zones, and a key written to each master is read from its replicas.

@@ -217,6 +217,11 @@ members:
   type: list
   elements: dict
   returned: always
+removable:
+  description: Names of members given beyond O(members) that are no part of the set any more; their pods may go.
+  type: list
+  elements: str
+  returned: success
 warnings:
   description: Reasons to look - arbiters, an even number of votes, an old C(featureCompatibilityVersion).
   type: list

@@ -149,9 +149,14 @@ class Lab:
             member.start()
         return new
 
-    def close(self) -> None:
+    def discard(self) -> None:
+        """Every member is gone, with what it held."""
         for member in self.members:
             member.kill()
+        self.members = []
+
+    def close(self) -> None:
+        self.discard()
         self.network.close()
 
     @property

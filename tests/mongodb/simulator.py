@@ -63,6 +63,9 @@ class Disk:
         match operation["op"]:
             case "insert":
                 self.data.setdefault(operation["ns"], []).append(operation["o"])
+            case "replace":
+                rows = self.data.setdefault(operation["ns"], [])
+                rows[:] = [row for row in rows if row["_id"] != operation["o"]["_id"]] + [operation["o"]]
             case "user":
                 self.users[operation["key"]] = operation["o"]
             case "concern":
@@ -776,6 +779,15 @@ def insert(member: SimulatedMongod, command: Document, session: Session) -> Docu
     return {"n": len(command["documents"]), **member.await_concern(command, optime)}
 
 
+def update(member: SimulatedMongod, command: Document, session: Session) -> Document:
+    """Whole documents by their _id, with upsert."""
+    member.need_primary()
+    optime = member.disk.optime
+    for change in command["updates"]:
+        optime = member.write({"op": "replace", "ns": f"{command['$db']}.{command['update']}", "o": change["u"]})
+    return {"n": len(command["updates"]), **member.await_concern(command, optime)}
+
+
 def find(member: SimulatedMongod, command: Document, session: Session) -> Document:
     """By equality, and of the oplog its ends."""
     if member.state not in {"PRIMARY", "SECONDARY"} and command["$db"] != "local":
@@ -822,6 +834,7 @@ COMMANDS: dict[str, t.Callable[[SimulatedMongod, Document, Session], Document]] 
     "getDefaultRWConcern": get_concern,
     "getParameter": lambda *_arguments: {"featureCompatibilityVersion": {"version": COMPATIBILITY}},
     "insert": insert,
+    "update": update,
     "find": find,
     "collStats": lambda *_arguments: {"maxSize": 50 << 20},
     "serverStatus": server_status,

@@ -10,7 +10,7 @@ import typing as t
 from collections.abc import Iterable, Mapping
 
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
-from ansible_collections.progressive.platform.plugins.module_utils._health import backups, foundation, redis, services, workloads
+from ansible_collections.progressive.platform.plugins.module_utils._health import backups, foundation, mongodb, redis, services, workloads
 from ansible_collections.progressive.platform.plugins.module_utils._health.model import Check
 from ansible_collections.progressive.platform.plugins.module_utils._health.scene import Looker
 from ansible_collections.progressive.platform.plugins.module_utils._redis import credentials
@@ -89,6 +89,21 @@ KINDS: dict[str, Kind] = {
             "drill_maximum_age": {"type": "float", "default": 0.0},
         },
     ),
+    "mongodb": Kind(
+        mongodb.mongodb,
+        {
+            **NAMESPACE,
+            "selector": {"type": "str", "required": True},
+            "domain": {"type": "str", "required": True},
+            "port": {"type": "int", "default": 27017},
+            "replica_set": {"type": "str", "default": "rs0"},
+            "members": {"type": "int", "default": 3},
+            "lag": {"type": "float", "default": 10.0},
+            "username": {"type": "str", "default": "admin"},
+            **{option: credentials.OPTIONS[option] for option in ("password_secret", "tls")},
+            "write": {"type": "bool", "default": True},
+        },
+    ),
     "redis": Kind(
         redis.redis,
         {
@@ -99,6 +114,7 @@ KINDS: dict[str, Kind] = {
             "masters": {"type": "int", "default": 3},
             "replicas_per_master": {"type": "int", "default": 1},
             **{option: credentials.OPTIONS[option] for option in ("username", "password_secret", "tls")},
+            "certificate_days": {"type": "int", "default": 14},
             "write": {"type": "bool", "default": True},
         },
     ),

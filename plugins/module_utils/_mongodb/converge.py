@@ -421,6 +421,7 @@ class Convergence:
             "plan": report.plan_rows(steps),
             "primary": picture.primary.name if picture.primary else "",
             "members": report.node_rows(picture),
+            "removable": [node.name for node in picture.removable],
             "warnings": report.warnings(picture),
         }
         if self.context.diff:

@@ -56,17 +56,13 @@ class Connection:
 
     def command(self, document: Mapping[str, t.Any], database: str = "admin") -> dict[str, t.Any]:
         """The reply, which may be a refusal (``ok`` 0 with ``code`` and ``errmsg``). Raises Lost."""
-        from pymongo.errors import ConnectionFailure, OperationFailure, PyMongoError
+        from pymongo.errors import ConnectionFailure, NotPrimaryError, OperationFailure, PyMongoError
 
         try:
             return dict(self.client[database].command(dict(document)))
-        except OperationFailure as error:
-            return {
-                **(error.details or {}),
-                "ok": 0.0,
-                "code": error.code or 0,
-                "errmsg": str((error.details or {}).get("errmsg") or error),
-            }
+        except (OperationFailure, NotPrimaryError) as error:  # the driver takes the latter for a broken connection; it is an answer
+            details = dict(t.cast("Mapping[str, t.Any]", error.details) or {})
+            return {"code": 0, "errmsg": str(error), **details, "ok": 0.0}
         except ConnectionFailure as error:
             raise Lost(_short(error)) from error
         except PyMongoError as error:

@@ -96,6 +96,13 @@ class Picture:
         return tuple(entry for entry in entries if entry.id not in self.nodes_of or self.nodes_of[entry.id].name not in kept)
 
     @cached_property
+    def removable(self) -> tuple[Node, ...]:
+        """Targets beyond the wanted ones that are no part of the set (any more): their pods may go. Nobody's, while the configuration is unknown."""
+        if self.config is None:
+            return ()
+        return tuple(node for node in self.observation.nodes if node not in self.kept and node.name not in self.entries_of)
+
+    @cached_property
     def voting(self) -> tuple[Node, ...]:
         """Live nodes that vote and see themselves in the configuration."""
         voters = {entry.id for entry in self.config.voters} if self.config else set()
