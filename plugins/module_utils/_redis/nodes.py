@@ -45,6 +45,7 @@ ANSWER_WITHIN = 5.0
 """Seconds for the replies of one round trip; a node that is slower counts as absent in that pass."""
 EVICT_WITHIN = 5.0
 AT_ONCE = 16
+CRASHES = 3
 LOG_LINES = 3
 LOG_WITHIN = 3.0
 ZONE_LABEL = "topology.kubernetes.io/zone"
@@ -161,12 +162,17 @@ class Pods:
         return ""
 
     def _crashed(self, pod: dict[str, t.Any]) -> str:
-        """Why a server that ends again and again did so last: the container's own last words, or the end of its log; empty when none does."""
+        """Why a server that ends again and again did so last: the container's own last words, or the end of its log; empty when none does.
+
+        Between two ends it is waiting, has just ended, or runs for a moment: it has to have run that often before the last counts.
+        """
         for container in pod.get("status", {}).get("containerStatuses", []):
-            if container.get("state", {}).get("waiting", {}).get("reason") != "CrashLoopBackOff":
+            state, times = container.get("state", {}), container.get("restartCount", 0)
+            ended = state.get("terminated") or container.get("lastState", {}).get("terminated") or {}
+            backing_off = state.get("waiting", {}).get("reason") == "CrashLoopBackOff"
+            often = times >= (CRASHES if "running" in state else 1)
+            if container.get("ready") or not (backing_off or (often and ended.get("exitCode") and "waiting" not in state)):
                 continue
-            times = container.get("restartCount", 0)
-            ended = container.get("lastState", {}).get("terminated", {})
             key = (pod["metadata"]["uid"], times)
             if key not in self._last_words:
                 path = quote("api", "v1", "namespaces", self._namespace, "pods", pod["metadata"]["name"], "log")
@@ -188,7 +194,7 @@ class Pods:
             node=spec.get("nodeName", ""),
             zone=self._zones.get(spec.get("nodeName", ""), ""),
             volumes=tuple(claims[name] for name in _claim_names(pod) if name in claims),
-            problem=crashed or _pod_problem(status),
+            problem=_pod_problem(status, crashed),
             crashed=crashed,
             update=_pod_update(pod, revisions),
             ready=any(one["type"] == "Ready" and one["status"] == "True" for one in status.get("conditions", [])),
@@ -251,8 +257,10 @@ def _claim_names(pod: dict[str, t.Any]) -> list[str]:
     return [volume["persistentVolumeClaim"]["claimName"] for volume in volumes if "persistentVolumeClaim" in volume]
 
 
-def _pod_problem(status: Mapping[str, t.Any]) -> str:
+def _pod_problem(status: Mapping[str, t.Any], crashed: str) -> str:
     """Why a pod cannot be connected to, in the words of its own status; empty when it can."""
+    if crashed and not any("running" in container.get("state", {}) for container in status.get("containerStatuses", [])):
+        return crashed
     reasons = []
     for container in status.get("containerStatuses", []):
         waiting = container.get("state", {}).get("waiting")
@@ -385,7 +393,7 @@ class Cluster:
         answers = self._ask({name: [access.command] for name in late if not self._connections[name].closed})
         for name, answer in answers.items():
             if not isinstance(answer, ConnectionLost) and answer[0] == "OK":
-                self._logins[name] = Login(self._connections[name], access.user)
+                self._logins[name] = dataclasses.replace(self._logins[name], user=access.user, rank=0)
 
     def another(self, name: str) -> Connection:
         """A further connection to a node that has been observed, logged in like the first; raises ConnectionLost. The caller closes it."""

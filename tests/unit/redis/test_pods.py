@@ -179,10 +179,33 @@ def test_pods_become_targets() -> None:
     assert targets[1].problem == "pod is Pending (redis: ImagePullBackOff no such image)"
 
 
-def crash_loop(message: str = "") -> dict[str, t.Any]:
+BACKING_OFF = {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 40s"}}
+ENDED = {"terminated": {"exitCode": 1}}
+RUNNING = {"running": {"startedAt": "now"}}
+
+
+def crash_loop(message: str = "", times: int = 5, **changes: t.Any) -> dict[str, t.Any]:
     ended = {"terminated": {"exitCode": 1, "message": message}}
-    state = {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 40s"}}
-    return {"containerStatuses": [{"name": "redis", "restartCount": 5, "state": state, "lastState": ended}]}
+    return {"containerStatuses": [{"name": "redis", "restartCount": times, "state": BACKING_OFF, "lastState": ended, **changes}]}
+
+
+@pytest.mark.state("S33")
+@pytest.mark.parametrize(
+    ("status", "crashed", "problem"),
+    [
+        (crash_loop("words"), True, True),
+        (crash_loop("words", times=1, state=ENDED), True, True),
+        (crash_loop("words", times=0, state=ENDED, lastState={}), False, False),
+        (crash_loop("words", times=3, state=RUNNING), True, False),
+        (crash_loop("words", times=2, state=RUNNING), False, False),
+        (crash_loop("words", times=9, state=RUNNING, ready=True), False, False),
+        (crash_loop("words", times=9, state=RUNNING, lastState={"terminated": {"exitCode": 0}}), False, False),
+    ],
+    ids=["waiting", "just ended", "ended once", "runs for a moment", "starts again", "ready again", "ended as told"],
+)
+def test_what_counts_as_a_crash_loop(status: dict[str, t.Any], crashed: bool, problem: bool) -> None:
+    target = Pods(t.cast(t.Any, FakeClient(world(pod("redis-0", status=status)))), "cache", "app=redis", 6379).targets()[0]
+    assert (bool(target.crashed), bool(target.problem)) == (crashed, problem)
 
 
 @pytest.mark.state("S33")

@@ -19,7 +19,7 @@ from ansible_collections.progressive.platform.plugins.module_utils._redis.model 
 from ansible_collections.progressive.platform.plugins.module_utils._redis.picture import Picture
 from ansible_collections.progressive.platform.plugins.module_utils._redis.stages.common import redis_cli
 
-CRASHING_AT_MOST = 30.0
+CRASHING_AT_MOST = 60.0
 
 
 def crashing(picture: Picture) -> Decision | None:
