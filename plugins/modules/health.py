@@ -66,8 +66,9 @@ options:
         C(password_secret), C(tls) and C(write). One primary that every member follows, nobody behind, and a row written by majority
         is read from a majority.
       - C(redis) takes C(namespace), C(selector), C(port), C(masters), C(replicas_per_master), C(password_secret) (C(name), C(key),
-        C(namespace)), C(write) and C(title). Every node's view is equal, all slots are served, links are up, shards are spread over
-        nodes and zones, and a key written to each master is read from its replicas.
+        C(namespace)), C(username), C(tls) (as module P(progressive.platform.redis_cluster#module) takes them), C(certificate_days), C(write) and
+        C(title). Every node's view is equal, all slots are served, links are up, shards are spread over nodes and zones, no certificate ends
+        within so many days, and a key written to each master is read from its replicas.
     type: list
     elements: dict
     default: []

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import binascii
 import secrets
+import time
 import typing as t
 from collections import Counter
 from collections.abc import Sequence
@@ -41,6 +42,7 @@ def redis(options: Options, scene: Scene, until: float) -> Finding:
             problem = f"no pod has the labels {options['selector']} in namespace {options['namespace']}: the StatefulSet is gone or empty"
             return verdict(expected, "no pod", [problem])
         problems = problems_of(nodes, wanted, options["replicas_per_master"])
+        problems += ending(nodes, options["certificate_days"], time.time())
         tried = 0
         if options["write"] and not scene.check_mode:
             tried, unread = probe(cluster, nodes)
@@ -89,6 +91,12 @@ def problems_of(nodes: Sequence[Node], wanted: int, replicas: int) -> list[str]:
         f"the link of replica {node.name} to {_name(node.master, nodes)} is down" for node in live if node.master and not node.link_up
     ]
     return problems + _crowded(nodes)
+
+
+def ending(nodes: Sequence[Node], days: int, now: float) -> list[str]:
+    """Certificates that nodes serve and that end within ``days``: whoever renews them has had weeks by then."""
+    left = {node.name: (node.certificate_ends - now) / 86400 for node in nodes if node.certificate_ends}
+    return [f"the certificate {name} serves ends in {left[name]:.0f} days" for name in left if left[name] < days]
 
 
 def view_of(node: Node) -> View:

@@ -69,11 +69,15 @@ class Refused(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Login:
-    """An open connection and how it was got: ``user`` logged in as (empty: nobody had to), ``rank`` of the password that was taken."""
+    """An open connection and how it was got.
+
+    ``user`` logged in as (empty: nobody had to), ``rank`` of the password that was taken, ``certificate_ends`` as Unix time (0: no TLS).
+    """
 
     connection: Connection
     user: str = ""
     rank: int = 0
+    certificate_ends: int = 0
 
 
 def hashed(password: str) -> str:
@@ -93,9 +97,12 @@ class Door:
     def open(self, dial: Callable[[], socket.socket], host: str) -> Login:
         """``dial`` gives a connected socket. Raises Refused, ConnectionLost, or what ``dial`` raises."""
         sock = dial()
-        connection = Connection(self._secured(sock, dial, host) if self._context else sock, self._clock)
+        ends = 0
+        if self._context:
+            sock, ends = self._secured(sock, dial, host)
+        connection = Connection(sock, self._clock)
         try:
-            return self._login(connection)
+            return dataclasses.replace(self._login(connection), certificate_ends=ends)
         except ConnectionLost as error:
             if self._context is None and _speaks_tls(dial, self._within):
                 raise Refused(
@@ -106,12 +113,13 @@ class Door:
             connection.close()
             raise
 
-    def _secured(self, sock: socket.socket, dial: Callable[[], socket.socket], host: str) -> socket.socket:
+    def _secured(self, sock: socket.socket, dial: Callable[[], socket.socket], host: str) -> tuple[socket.socket, int]:
         tls = t.cast(Tls, self.access.tls)
         name = tls.server_name or host
         try:
             sock.settimeout(self._within)
-            return t.cast(ssl.SSLContext, self._context).wrap_socket(sock, server_hostname=name)
+            wrapped = t.cast(ssl.SSLContext, self._context).wrap_socket(sock, server_hostname=name)
+            return wrapped, int(ssl.cert_time_to_seconds(str((wrapped.getpeercert() or {})["notAfter"])))
         except ssl.SSLCertVerificationError as error:
             sock.close()
             raise _certificate_problem(error, name, dial, self._within) from error

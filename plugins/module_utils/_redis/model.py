@@ -135,6 +135,7 @@ class Node:
     node_timeout_ms: int = 0
     sync_delay_s: int = -1
     auth_agrees: bool | None = None
+    certificate_ends: int = 0
     former_login: bool = False
     former_masterauth: bool = False
     uptime_s: int = 0

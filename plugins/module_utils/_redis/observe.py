@@ -138,7 +138,7 @@ def explained(node: Node, login: Login | None) -> Node:
     if node.kind == "auth":
         user = login.user or DEFAULT_USER
         return dataclasses.replace(node, problem=node.problem.replace("the user", f"user {user!r}"), hint=node.hint.replace("<user>", user))
-    return dataclasses.replace(node, former_login=login.rank > 0) if node.live else node
+    return dataclasses.replace(node, former_login=login.rank > 0, certificate_ends=login.certificate_ends) if node.live else node
 
 
 def _refused(target: Target, command: Command, reply: ReplyError) -> Node:
