@@ -7,7 +7,9 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import typing as t
+from pathlib import Path
 
 import pytest
 from ansible_collections.progressive.platform.plugins.module_utils._mongodb import report
@@ -276,6 +278,26 @@ def test_beyond_seven_members_nobody_votes() -> None:
     desired = wanted({name: option.get("default") for name, option in ARGUMENTS.items()} | {"members": 9})
     assert [desired.of(target(number)).votes for number in range(9)] == [1] * 7 + [0] * 2
     assert desired.of(target(8)) == Wanted(votes=0, priority=0)
+
+
+def test_a_configuration_that_not_everybody_has_is_waited_for() -> None:
+    nodes = members()
+    newer = config_of(document(host(0), host(1), host(2), version=2))
+    decision = look(dataclasses.replace(nodes[0], config=newer, committed=False), *nodes[1:])
+    assert isinstance(decision, Wait) and decision.state == "M17"
+    assert "mongodb-1, mongodb-2" in decision.reason and "not committed" in decision.reason
+    astray = dataclasses.replace(nodes[2], primary=host(1))
+    assert "mongodb-2 does not follow mongodb-0" in t.cast(Wait, look(nodes[0], nodes[1], astray)).reason
+
+
+def test_the_table_of_states_is_the_planners_and_names_tests_that_exist() -> None:
+    root = Path(__file__).parents[3]
+    rows = [line.split("|") for line in (root / "docs/mongodb.md").read_text().splitlines() if re.match(r"\| M\d", line)]
+    written = {row[1].split()[0]: set(re.findall(r"test_\w+", row[5])) for row in rows}
+    stages = "".join(path.read_text() for path in (root / "plugins/module_utils/_mongodb/stages").glob("*.py"))
+    assert set(written) == set(re.findall(r'"(M\d+)"', stages)) | {"M4"}
+    there = set(re.findall(r"def (test_\w+)", Path(__file__).read_text() + (root / "tests/mongodb/test_states.py").read_text()))
+    assert all(tests and tests <= there for tests in written.values())
 
 
 def test_the_marker_names_the_set_and_its_storage() -> None:
