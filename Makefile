@@ -67,7 +67,7 @@ test: lint sanity redis-server up ## everything CI runs: lint, sanity, the platf
 	$(BIN)/pytest -n 3 --dist loadgroup -m "not slow" tests
 
 test-all: test ## and what is slow by nature: long chaos, every step of a kill, the cluster from nothing, the package, the benchmarks
-	$(BIN)/pytest -m slow tests
+	$(BIN)/pytest -n 3 --dist loadgroup -m slow tests
 	$(MAKE) down
 	$(MAKE) package bench
 

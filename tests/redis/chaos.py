@@ -130,7 +130,7 @@ class Verdict:
     kind: str
     state: str = ""
     text: str = ""
-    then: str = ""
+    then: Verdict | None = None
     seconds: float = 0.0
 
     def __str__(self) -> str:
@@ -140,7 +140,7 @@ class Verdict:
 class Case:
     """One seed. ``story`` tells what was done, for the message of a failure."""
 
-    def __init__(self, lab: Lab, seed: int) -> None:
+    def __init__(self, lab: Lab, seed: int, replicas: int | None = None) -> None:
         self.lab = lab
         self.seed = seed
         self.rng = random.Random(seed)
@@ -150,7 +150,8 @@ class Case:
         self.timers: list[tuple[float, Callable[[], None]]] = []
         self.lasting: list[Callable[[], None]] = []
         self.last = False
-        replicas = self.rng.choices([0, 1, 2], [1, 6, 1])[0]
+        usual = self.rng.choices([0, 1, 2], [1, 6, 1])[0]
+        replicas = usual if replicas is None else replicas
         self.wanted = {"replicas_per_master": replicas}
         self.spare = lab.servers[3 * (1 + replicas) :]
         self.conf: dict[Server, bytes] = {}
@@ -216,9 +217,25 @@ class Case:
                 timer.join()
         if verdict.kind == "refused" and self.lasting:
             self.undo()
-            again = self.attempt(PATIENCE, keep, [])
-            verdict.then = str(again)
+            verdict.then = self.attempt(PATIENCE, keep, [])
+        self.consent(verdict.then or verdict, keep)
         return verdict
+
+    def consent(self, verdict: Verdict, keep: set[str]) -> None:
+        """Give a refusal the options that it asks for, until it heals or asks for nothing more. What may be lost then is nobody's to count."""
+        given: dict[str, t.Any] = {}
+        for _round in range(4):
+            asked = asked_for(verdict.text) if verdict.kind == "refused" else {}
+            before = dict(given)
+            for option, value in asked.items():
+                given[option] = sorted({*given.get(option, []), *value}) if isinstance(value, list) else value
+            if given == before:
+                return
+            self.story.append(f"then with {given}")
+            if given.keys() & {"allow_takeover", "discard_data"} or any(len(name) >= 16 for name in given.get("allow_data_loss", [])):
+                keep = set()
+            verdict.then = self.attempt(PATIENCE, keep, [], **given)
+            verdict = verdict.then
 
     def foresee(self) -> None:
         """Check mode prints the plan to its end or refuses; it never changes anything and never fails in another way."""
@@ -252,10 +269,10 @@ class Case:
             raise Broken("the module crashed in the run that was to be killed")
         return {0: "it ended well before", 2 << 8: "it refused before"}.get(status, "killed")
 
-    def attempt(self, patience: float, keep: set[str], timers: list[threading.Timer]) -> Verdict:
+    def attempt(self, patience: float, keep: set[str], timers: list[threading.Timer], **given: t.Any) -> Verdict:
         started = time.monotonic()
         try:
-            result = self.lab.converge(timeout=patience, load_timeout=10.0, **self.wanted)
+            result = self.lab.converge(timeout=patience, load_timeout=10.0, **self.wanted, **given)
         except PlatformError as error:
             seconds = time.monotonic() - started
             state = str(error.details.get("state", "none"))
@@ -274,7 +291,7 @@ class Case:
             raise Broken(f"the run took {seconds:.0f} s with a timeout of {patience:.0f} s")
         self.check_keys(keep)
         if verdict.kind == "healed":
-            self.check_healed(keep)
+            self.check_healed(keep, **given)
         elif not NEXT_COMMAND.search(verdict.text) or not re.fullmatch(r"S\d+", verdict.state):
             raise Broken(f"the refusal names no state or no next command: {verdict.state} {verdict.text}")
         return verdict
@@ -285,7 +302,7 @@ class Case:
         if gone:
             raise Broken(f"{len(gone)} keys are lost, of slots {slots.text(slots.mask((self.shadow.slots[key],) * 2 for key in gone))}")
 
-    def check_healed(self, keep: set[str]) -> None:
+    def check_healed(self, keep: set[str], **given: t.Any) -> None:
         if not self.lab.settled():
             raise Broken(
                 "it says healed, and the cluster is not settled:\n"
@@ -296,7 +313,7 @@ class Case:
             places = {server.name: len(hidden & self.shadow.held(server)) for server in self.awake}
             raise Broken(f"it says healed, and {len(hidden)} keys cannot be read; copies of them: {places}")
         try:
-            self.lab.quiet(**self.wanted)
+            self.lab.quiet(**self.wanted, **given)
         except AssertionError as error:
             raise Broken(f"a second run is not quiet: {error}") from error
         except PlatformError as error:
@@ -367,6 +384,22 @@ class Case:
             node_id = server.id()
             if any(entry.suspected or entry.failed for view in views.values() if (entry := view.get(node_id)) is not None):
                 self.unattended(server)
+
+
+def asked_for(text: str) -> dict[str, t.Any]:
+    """Options that a refusal names, with the values it names."""
+    asked: dict[str, t.Any] = {}
+    for option in ("allow_data_loss", "adopt_data", "discard_data", "forget_node_ids"):
+        found = re.search(rf"{option}(?:: \[| \()([^\])]+)[\])]", text)
+        if found:
+            asked[option] = [part.strip(" '") for part in re.split(r", (?=[0-9a-f]{40}|')", found[1])]
+    if "adopt_data" in asked:
+        asked.pop("discard_data", None)
+    if "allow_takeover: true" in text:
+        asked["allow_takeover"] = True
+    if "on_conflict: owner" in text:
+        asked["on_conflict"] = "owner"
+    return asked
 
 
 def die_after(writes: int) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from ansible_collections.progressive.platform.tests.redis.chaos import NODE_TIMEOUT, PATIENCE, Case
+from ansible_collections.progressive.platform.tests.redis.chaos import NODE_TIMEOUT, PATIENCE, Broken, Case
 from ansible_collections.progressive.platform.tests.redis.lab import Lab, own_entry
 
 SEED = int(os.environ.get("PROGRESSIVE_CHAOS_SEED", "1"))
@@ -55,7 +55,7 @@ def test_random_damage(chaos: Lab, seed: int, record_property: Callable[[str, ob
 
 def test_keys_of_an_importer_that_failed_over(chaos: Lab) -> None:
     """Seed 22: the successor has the keys and knows of no open slot; the only sign is the giver's."""
-    case = Case(chaos, 22)
+    case = Case(chaos, 22, replicas=1)
     case.form()
     source, target = case.masters[:2]
     slot = next(slot for slot in case.shadow.slots.values() if own_entry(source).slots >> slot & 1)
@@ -68,3 +68,30 @@ def test_keys_of_an_importer_that_failed_over(chaos: Lab) -> None:
     assert successor("CLUSTER", "FAILOVER") == "OK"
     chaos.wait(lambda: bool(own_entry(successor).slots))
     assert case.attempt(PATIENCE, set(case.shadow.keys), []).kind == "healed"
+
+
+# The judge itself.
+
+
+def test_a_lost_key_a_hidden_one_and_a_loud_run_are_seen(chaos: Lab) -> None:
+    case = Case(chaos, 0, replicas=1)
+    case.form()
+    keep = case.shadow.sound(case.awake)
+    assert keep == set(case.shadow.keys) == case.shadow.readable(chaos.masters())
+    case.check_keys(keep)
+    case.check_healed(keep)
+    owner = case.masters[0]
+    key = next(key for key in case.shadow.keys if own_entry(owner).slots >> case.shadow.slots[key] & 1)
+    owner("CLUSTER", "DELSLOTS", case.shadow.slots[key])
+    assert key not in case.shadow.readable(chaos.masters())
+    case.check_keys(keep)
+    assert owner("CLUSTER", "ADDSLOTS", case.shadow.slots[key]) == "OK"
+    chaos.wait(lambda: owner("SET", key, "overwritten") == "OK")
+    chaos.wait(lambda: not any(key in case.shadow.held(server) for server in case.awake))
+    with pytest.raises(Broken, match="1 keys are lost"):
+        case.check_keys(keep)
+    with pytest.raises(Broken, match="1 keys cannot be read"):
+        case.check_healed(keep)
+    case.followers(owner)[0]("CLUSTER", "RESET", "HARD")
+    with pytest.raises(Broken, match="not settled"):
+        case.check_healed(set())
