@@ -15,7 +15,6 @@ import binascii
 import struct
 import typing as t
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from ansible_collections.progressive.platform.plugins.module_utils._redis import slots
 from ansible_collections.progressive.platform.plugins.module_utils._redis.crc64 import crc64
@@ -59,8 +58,7 @@ class Damaged(Exception):
     """The file ends too early, or holds what no RDB file of a known version holds."""
 
 
-@dataclass(frozen=True)
-class Record:
+class Record(t.NamedTuple):
     """A key and where its value stands. ``expires`` is in milliseconds since 1970 (0: never); ``idle`` (s) or ``frequency`` are -1 when not given."""
 
     key: bytes
@@ -75,8 +73,7 @@ class Record:
         return TYPES[self.value[0]]
 
 
-@dataclass(frozen=True)
-class Function:
+class Function(t.NamedTuple):
     """The source of a function library."""
 
     code: bytes

@@ -241,9 +241,9 @@ def restore(parts: Sequence[Part], receivers: Sequence[Receiver], pace: Pace, re
         now = time.time() * 1000
         expired = present = size = 0
         for record, reply in zip(records, replies, strict=True):
+            size += len(record.value) + len(record.key)
             if reply == "OK":
                 expired += bool(record.expires) and record.expires <= now
-                size += len(record.value) + len(record.key)
             elif isinstance(reply, ReplyError) and reply.code == "BUSYKEY":
                 present += 1
             else:
