@@ -57,6 +57,7 @@ TABLE: list[tuple[str, Observation, dict[str, t.Any], type, str]] = [
         Wait,
         "1 of 6 pods have the newest template; redis-5 is not ready",
     ),
+    ("an unready one first: the newest may be its cure", unready(aged(healthy(keys=1)), 3), ROLL, Act, "redis-3 is replaced"),
     ("the rest is served first", change(aged(healthy(keys=1), 0), 4, link_up=False), ROLL, Wait, "replication links are coming up"),
     ("a master hands over", aged(healthy(keys=1), 0, 1, 2), ROLL, Act, "redis-2 hands its slots over to redis-4 (3 of 6"),
     ("not to one that is behind", behind(aged(healthy(keys=1), 0), 1 << 21), ROLL, Wait, "2097152 bytes behind"),

@@ -46,14 +46,19 @@ def rolling(picture: Picture) -> Decision | None:
     refusal = _unreadable(picture, outdated)
     if refusal is not None:
         return refusal
-    waiting = [node.name for node in nodes if not node.target.ready]
+    waiting = [node.name for node in nodes if not node.target.ready and not node.target.outdated]
     if waiting:
         return Wait("S34", "ready", f"{progress(picture)}; {', '.join(waiting)} is not ready yet", FOREVER, "")
     replicas = [node for node in outdated if not node.slots]
     if replicas:
-        node = max(replicas, key=lambda one: one.target.ordinal)
+        node = max(replicas, key=_turn)
         return _replace(picture, node, f"{node.name} is replaced by a pod of the newest template")
-    return _master(picture, max(outdated, key=lambda one: one.target.ordinal))
+    return _master(picture, max(outdated, key=_turn))
+
+
+def _turn(node: Node) -> tuple[bool, int]:
+    """Whose turn it is: first pods of the older template that are not ready, for which the newest may be the cure; then the highest ordinal."""
+    return (not node.target.ready, node.target.ordinal)
 
 
 def progress(picture: Picture) -> str:
