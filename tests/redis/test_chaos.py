@@ -46,8 +46,10 @@ def chaos(persistent: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_random_damage(chaos: Lab, seed: int, record_property: Callable[[str, object], None]) -> None:
-    verdict = Case(chaos, seed).run()
+    case = Case(chaos, seed)
+    verdict = case.run()
     record_property("chaos", str(verdict))
+    record_property("story", case.told())
 
 
 # What failed once: the damage, step by step.
