@@ -185,7 +185,10 @@ class Lab:
             replies = server.pipeline(
                 [("FLUSHALL",), ("FUNCTION", "FLUSH"), ("CLUSTER", "RESET", "HARD"), ("FLUSHALL",), ("CLUSTER", "RESET", "HARD")]
             )
-            assert replies[-1] == "OK", replies
+            if replies[-1] != "OK":  # the gossip of a clone can make a node a master that goes on copying another
+                server.kill()
+                server.wipe()
+                server.start()
             timeout = server.options.get("cluster-node-timeout", str(NODE_TIMEOUT))
             server.pipeline(
                 [
