@@ -106,6 +106,9 @@ SHAPES: dict[str, Spec] = {
     "baseline_container_limits": _AMOUNTS,
     "redis_cluster_resources.requests": _AMOUNTS,
     "redis_cluster_resources.limits": _AMOUNTS,
+    "mongodb_resources.requests": _AMOUNTS,
+    "mongodb_resources.limits": _AMOUNTS,
+    "mongodb_users.*": {"type": "dict", "options": {"roles": {**_TEXTS, "required": True}, "database": {"type": "str"}}},
     "postgresql_resources.requests": _AMOUNTS,
     "postgresql_resources.limits": _AMOUNTS,
     "postgresql_databases.*": {
@@ -216,6 +219,28 @@ VALUES: dict[str, Kind] = {
     "redis_cluster_tls_secret": kinds.dns_subdomain,
     "redis_cluster_tls_days": between(2, 3650, "days"),
     "redis_cluster_tls_renew_before": between(1, 3649, "days"),
+    "mongodb_image": kinds.image,
+    "mongodb_members": between(1, 50),
+    "mongodb_replica_set": kinds.matching(r"[A-Za-z0-9._-]{1,63}", "letters, digits, dots, dashes and underscores"),
+    "mongodb_resources.requests.*": kinds.amount,
+    "mongodb_resources.limits.*": kinds.amount,
+    "mongodb_oplog_size": kinds.amount,
+    "mongodb_users.*.roles.*": kinds.matching(r"[A-Za-z]+@[^\s@]+", "role@database"),
+    "mongodb_storage.size": kinds.amount,
+    "mongodb_storage.class": kinds.optional_subdomain,
+    "mongodb_priority_class": kinds.dns_subdomain,
+    "mongodb_user": between(1, 2**31 - 1),
+    "mongodb_group": between(1, 2**31 - 1),
+    "mongodb_probe_period": between(1, 300, "seconds"),
+    "mongodb_stop_timeout": between(20, 3600, "seconds"),
+    "mongodb_password_length": between(12, 1024, "characters"),
+    "mongodb_converge_timeout": between(1, None, "second"),
+    "mongodb_sync_timeout": between(1, None, "second"),
+    "mongodb_postgresql.host": kinds.dns_subdomain,
+    "mongodb_postgresql.port": kinds.port,
+    "mongodb_postgresql.database": kinds.identifier,
+    "mongodb_postgresql.user": kinds.identifier,
+    "mongodb_postgresql.secret": kinds.dns_subdomain,
     "postgresql_image": kinds.image,
     "postgresql_members": between(1, 9),
     "postgresql_resources.requests.*": kinds.amount,
@@ -252,6 +277,7 @@ KEYS: dict[str, Kind] = {
     "app_services": kinds.service_name,
     "agents_services": kinds.service_name,
     "workload_services": kinds.service_name,
+    "mongodb_users": kinds.dns_label,
     "postgresql_databases": kinds.identifier,
     "postgresql_users": kinds.identifier,
 }
@@ -285,6 +311,11 @@ _POSTGRESQL_OWN = {
     *("data_directory", "hba_file", "ident_file", "config_file", "external_pid_file", "archive_mode", "archive_command"),
     *("primary_conninfo", "primary_slot_name", "restore_command", "recovery_target_timeline", "promote_trigger_file"),
     *("synchronous_standby_names", "synchronous_commit", "max_connections", "password_encryption", "fsync", "full_page_writes"),
+}
+# Directives of mongod.conf that the role itself decides, by path.
+_MONGODB_OWN = {
+    *("net.port", "net.bindIp", "net.bindIpAll", "replication.replSetName", "replication.oplogSizeMB"),
+    *("security.keyFile", "security.authorization", "storage.dbPath"),
 }
 _POSTGRESQL_BUILT_IN = {"postgres", "replicator", "rewind", "template0", "template1", "patroni"}
 
@@ -613,6 +644,41 @@ def postgresql_rules(values: Values, shared: Values) -> Iterator[Finding]:
                 yield wrong(("postgresql_databases", database), named, allowed, f"Did you mean {meant}?" if meant else "")
 
 
+def mongodb_rules(values: Values, shared: Values) -> Iterator[Finding]:
+    if values["mongodb_engine"] != "mongodb":
+        return
+    yield from limits_hold(("mongodb_resources",), values["mongodb_resources"])
+    yield from pools_exist(("mongodb_pools",), values["mongodb_pools"], shared)
+    yield from priority_exists(("mongodb_priority_class",), values["mongodb_priority_class"], shared)
+    members = int(values["mongodb_members"])
+    voters = members - sum(1 for option in values["mongodb_member_options"] if option.get("votes") == 0)
+    if voters % 2 == 0:
+        remedy = (
+            "One more voter survives no more failures and makes ties; give one votes: 0 in mongodb_member_options, or change the number."
+        )
+        yield wrong(("mongodb_members",), members, "an odd number of voting members", remedy)
+    if members == 1:
+        remedy = "With one member every restart is an outage, and a lost volume loses everything."
+        yield wrong(("mongodb_members",), 1, "at least 3 for data that is to survive", remedy, warning=True)
+    limit = quantity(values["mongodb_resources"]["limits"]["memory"])
+    if limit < 512 * 2**20:
+        remedy = "The smallest cache is 256Mi, and connections and sorts need as much again."
+        yield wrong(("mongodb_resources", "limits", "memory"), humane(int(limit)), "at least 512Mi", remedy)
+    if 2 * quantity(values["mongodb_oplog_size"]) > quantity(values["mongodb_storage"]["size"]):
+        remedy = "The data and their indexes need the rest."
+        yield wrong(
+            ("mongodb_oplog_size",),
+            values["mongodb_oplog_size"],
+            f"at most half of the volume, {values['mongodb_storage']['size']}",
+            remedy,
+        )
+    for path, value in walk((), values["mongodb_config"]):
+        if ".".join(path) in _MONGODB_OWN:
+            yield wrong(("mongodb_config", *path), value, "other directives", "The role sets this one: use its variable, or leave it.")
+    if "admin" in values["mongodb_users"]:
+        yield Finding(name(("mongodb_users", "admin")), "the name admin", "another name", "The administrator has it.")
+
+
 def agents_rules(values: Values, shared: Values) -> Iterator[Finding]:
     agents = [agent for agent, spec in values["agents_services"].items() if spec is not None]
     if agents and values["agents_coordinator"] not in agents:
@@ -623,6 +689,7 @@ ROLE_RULES: dict[str, Callable[[Values, Values], Iterator[Finding]]] = {
     "catalog": catalog_rules,
     "baseline": baseline_rules,
     "redis_cluster": redis_cluster_rules,
+    "mongodb": mongodb_rules,
     "postgresql": postgresql_rules,
     "agents": agents_rules,
 }
