@@ -36,8 +36,8 @@ from ansible_collections.progressive.platform.tests.redis.lab import Lab, Server
 NODE_TIMEOUT = 1.0
 PING, PONG = 0, 1
 """Packet types of the cluster bus that a node can be told to drop."""
-PATIENCE, IMPATIENCE = 9.0, 3.0
-"""Seconds for the module: where everything is back in time, and where something stays broken."""
+PATIENCE, LONG_PATIENCE, IMPATIENCE = 9.0, 40.0, 3.0
+"""Seconds for the module: where everything is back in time, the same where every wait may run to its end, and where something stays broken."""
 SLACK = 25.0
 """Seconds beyond its own timeout after which a run counts as endless (loading and copying have a limit of their own)."""
 NEXT_COMMAND = re.compile(
@@ -140,9 +140,10 @@ class Verdict:
 class Case:
     """One seed. ``story`` tells what was done, for the message of a failure."""
 
-    def __init__(self, lab: Lab, seed: int, replicas: int | None = None) -> None:
+    def __init__(self, lab: Lab, seed: int, replicas: int | None = None, patience: float = PATIENCE) -> None:
         self.lab = lab
         self.seed = seed
+        self.patience = patience
         self.rng = random.Random(seed)
         self.shadow = Shadow(self.rng)
         self.story: list[str] = []
@@ -177,7 +178,7 @@ class Case:
         names = ", ".join(f"{server.name} is {server.directory.name}" for server in self.lab.servers)
         return (
             f"seed {self.seed}, damages:\n{damages}\n({names})\n"
-            f"again: PROGRESSIVE_CHAOS_SEED={self.seed} PROGRESSIVE_CHAOS_CASES=1 pytest tests/redis/test_chaos.py"
+            f"again: PROGRESSIVE_CHAOS_SEED={self.seed} PROGRESSIVE_CHAOS_CASES=1 PROGRESSIVE_CHAOS_PATIENCE={self.patience:g} pytest tests/redis/test_chaos.py"
         )
 
     def form(self) -> None:
@@ -202,7 +203,7 @@ class Case:
         """Run the module on what is there now; first, perhaps, one that is killed after so many of its writes."""
         self.forsake_contested()
         keep = self.shadow.sound(self.awake)
-        patience = IMPATIENCE if self.lasting else PATIENCE
+        patience = IMPATIENCE if self.lasting else self.patience
         self.foresee()
         if killed_after is not None:
             self.story.append(f"a run is killed after {killed_after} writes: {self.killed_run(killed_after)}")
@@ -217,7 +218,7 @@ class Case:
                 timer.join()
         if verdict.kind == "refused" and self.lasting:
             self.undo()
-            verdict.then = self.attempt(PATIENCE, keep, [])
+            verdict.then = self.attempt(self.patience, keep, [])
         self.consent(verdict.then or verdict, keep)
         return verdict
 
@@ -234,7 +235,7 @@ class Case:
             self.story.append(f"then with {given}")
             if given.keys() & {"allow_takeover", "discard_data"} or any(len(name) >= 16 for name in given.get("allow_data_loss", [])):
                 keep = set()
-            verdict.then = self.attempt(PATIENCE, keep, [], **given)
+            verdict.then = self.attempt(self.patience, keep, [], **given)
             verdict = verdict.then
 
     def foresee(self) -> None:

@@ -2,7 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Random damage: ``PROGRESSIVE_CHAOS_CASES`` cases from ``PROGRESSIVE_CHAOS_SEED`` on; without them 60, and 440 more that are slow by their number."""
+"""Random damage: ``PROGRESSIVE_CHAOS_CASES`` cases from ``PROGRESSIVE_CHAOS_SEED`` on; without them 60, and 440 more that are slow by their number.
+
+The slow ones let the module wait for as long as it wants to; ``PROGRESSIVE_CHAOS_PATIENCE`` gives these seconds to chosen cases.
+"""
 
 from __future__ import annotations
 
@@ -12,15 +15,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from ansible_collections.progressive.platform.tests.redis.chaos import NODE_TIMEOUT, PATIENCE, Broken, Case
+from ansible_collections.progressive.platform.tests.redis.chaos import LONG_PATIENCE, NODE_TIMEOUT, PATIENCE, Broken, Case
 from ansible_collections.progressive.platform.tests.redis.lab import Lab, own_entry
 
 SEED = int(os.environ.get("PROGRESSIVE_CHAOS_SEED", "1"))
 ASKED = int(os.environ.get("PROGRESSIVE_CHAOS_CASES", "0"))
 USUAL, ALL = 60, 500
-SEEDS = [
-    pytest.param(SEED + number, id=str(SEED + number), marks=[pytest.mark.slow] if not ASKED and number >= USUAL else [])
-    for number in range(ASKED or ALL)
+GIVEN_PATIENCE = float(os.environ.get("PROGRESSIVE_CHAOS_PATIENCE", "0"))
+CASES = [pytest.param(SEED + number, GIVEN_PATIENCE or PATIENCE, id=str(SEED + number)) for number in range(ASKED or USUAL)] + [
+    pytest.param(SEED + number, GIVEN_PATIENCE or LONG_PATIENCE, id=str(SEED + number), marks=pytest.mark.slow)
+    for number in range(ASKED or USUAL, ASKED or ALL)
 ]
 
 
@@ -44,9 +48,9 @@ def chaos(persistent: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
     persistent.restore(6)
 
 
-@pytest.mark.parametrize("seed", SEEDS)
-def test_random_damage(chaos: Lab, seed: int, record_property: Callable[[str, object], None]) -> None:
-    case = Case(chaos, seed)
+@pytest.mark.parametrize(("seed", "patience"), CASES)
+def test_random_damage(chaos: Lab, seed: int, patience: float, record_property: Callable[[str, object], None]) -> None:
+    case = Case(chaos, seed, patience=patience)
     verdict = case.run()
     record_property("chaos", str(verdict))
     record_property("story", case.told())
