@@ -23,6 +23,7 @@ from ansible_collections.progressive.platform.plugins.module_utils._redis.observ
 from ansible_collections.progressive.platform.plugins.module_utils._redis.rdb import slot_of
 from ansible_collections.progressive.platform.plugins.module_utils._run import Context, PlatformError, Result
 from ansible_collections.progressive.platform.tests.redis.lab import Lab, Server, arguments, own_entry
+from ansible_collections.progressive.platform.tests.unit.backup.s3 import SECRET, emptied, simulator  # noqa: F401
 
 LIBRARY = "#!lua name=shop\nredis.register_function('price', function(keys, args) return 7 end)"
 Raw: t.TypeAlias = "tuple[str | bytes, ...]"
@@ -168,7 +169,11 @@ def test_takes_replicas_and_restores_into_another_number_of_masters(lab: Lab, ta
     assert done["changed"] and done["restored"]["restored"] == 2021 and done["compared"]["equal"] == 2021 and done["functions"] == 5
     assert digests(five) == digests(lab)
     assert all(server("FCALL", "price", 0) == 7 for server in five.servers)
+    for server in five.servers:
+        server("CONFIG", "RESETSTAT")
     again = put(five, place)
+    assert [server.writes() for server in five.servers] == [{}] * 5
+    assert all("cmdstat_restore" not in server("INFO", "commandstats") for server in five.servers)
     assert again["changed"] is False and "was restored into this cluster" in again["msg"]
     assert put(five, place, mode="compare")["compared"]["equal"] == 2021
 
@@ -184,6 +189,48 @@ def test_restores_into_the_same_number(lab: Lab, target: Lab, place: dict[str, t
     three = form(target, 3)
     assert put(three, place)["restored"]["restored"] == 50
     assert digests(three) == digests(source)
+
+
+def test_through_s3(lab: Lab, simulator: str) -> None:  # noqa: F811
+    place = emptied(simulator)
+    source = form(lab, 3)
+    fill(source)
+    before = digests(source)
+    result = take(source, place)
+    for server in source.servers:
+        assert server.pipeline([("FLUSHALL",), ("FUNCTION", "FLUSH")]) == ["OK", "OK"]
+    done = put(source, place)
+    assert done["compared"]["equal"] == 2021 and digests(source) == before
+    assert SECRET not in json.dumps([result, done])
+
+
+@pytest.mark.parametrize("files", [0, 1, 3])
+def test_a_killed_backup_is_none(lab: Lab, place: dict[str, t.Any], files: int) -> None:
+    """Killed when that many of its files are in their place; the fourth is the manifest."""
+    source = form(lab, 3)
+    child = os.fork()
+    if child == 0:
+        original = storage.Directory.upload
+        kept = 0
+
+        def upload(self: storage.Directory, name: str, path: Path) -> None:
+            nonlocal kept
+            if kept == files:
+                os.kill(os.getpid(), signal.SIGKILL)
+            kept += 1
+            original(self, name, path)
+
+        storage.Directory.upload = upload  # type: ignore[method-assign]
+        try:
+            take(source, place)
+        finally:
+            os._exit(1)
+    assert os.waitpid(child, 0)[1] == signal.SIGKILL
+    assert len(list(Path(place["path"]).glob("redis_cluster/*/*/shard-*.rdb"))) == files
+    with pytest.raises(PlatformError, match="there is no complete backup"):
+        put(source, place, mode="compare")
+    identifier = take(source, place)["backup"]["id"]
+    assert put(source, place, mode="compare")["backup"]["id"] == identifier
 
 
 def test_what_was_confirmed_before_it_began_is_in_it(lab: Lab, target: Lab, place: dict[str, t.Any]) -> None:

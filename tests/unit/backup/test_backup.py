@@ -2,19 +2,13 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What every database's backup stands on: the storage, the manifest, retention. S3 is moto's server, a simulator from PyPI, in an environment of its own."""
+"""What every database's backup stands on: the storage, the manifest, retention. S3 is a simulator (s3.py)."""
 
 from __future__ import annotations
 
 import datetime
 import os
-import socket
-import subprocess
-import sys
-import time
 import typing as t
-import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -30,11 +24,9 @@ from ansible_collections.progressive.platform.plugins.module_utils._backup.catal
     to_json,
 )
 from ansible_collections.progressive.platform.plugins.module_utils._run import PlatformError
+from ansible_collections.progressive.platform.tests.unit.backup.s3 import SECRET, bucket_of, emptied, simulator  # noqa: F401
 
-ROOT = Path(__file__).resolve().parents[3]
-SIMULATOR = ["moto[s3]==5.2.5", "flask", "flask-cors"]
 NOW = datetime.datetime(2026, 11, 23, 12, tzinfo=datetime.UTC)
-SECRET = "never-shown-anywhere"
 
 
 def identifier(days: float) -> str:
@@ -94,57 +86,11 @@ def test_manifest_that_cannot_be_trusted(text: str, says: str) -> None:
 # ---- the storages -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="session")
-def simulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """moto wants another python-dateutil than kubernetes does, so it lives apart; it is kept between runs."""
-    home = ROOT / "build" / "s3-simulator"
-    program = home / "bin" / "moto_server"
-    if not program.exists():
-        subprocess.run([sys.executable, "-m", "venv", str(home)], check=True, timeout=120)
-        subprocess.run([str(home / "bin" / "pip"), "install", "--quiet", *SIMULATOR], check=True, timeout=400)
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-    log = tmp_path_factory.mktemp("s3") / "log"
-    with log.open("wb") as file:
-        process = subprocess.Popen([str(program), "-H", "127.0.0.1", "-p", str(port)], stdin=subprocess.DEVNULL, stdout=file, stderr=file)
-    try:
-        deadline = time.monotonic() + 60
-        while True:
-            try:
-                with socket.create_connection(("127.0.0.1", port), timeout=1):
-                    break
-            except OSError:
-                assert process.poll() is None and time.monotonic() < deadline, log.read_text()
-                time.sleep(0.1)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.kill()
-        process.wait(10)
-
-
-def bucket_of(simulator: str, **changed: t.Any) -> dict[str, t.Any]:
-    given = {
-        "bucket": "backups",
-        "prefix": "a/b",
-        "endpoint": simulator,
-        "region": None,
-        "access_key": "key",
-        "secret_key": SECRET,
-        "ca_cert": None,
-    }
-    return {"path": None, "s3": {**given, **changed}, "spool": None}
-
-
 @pytest.fixture(params=["directory", "s3"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, t.Any]:
     if request.param == "directory":
         return {"path": str(tmp_path / "kept"), "s3": None, "spool": None}
-    simulator = request.getfixturevalue("simulator")
-    for path in ("/moto-api/reset", "/backups"):
-        method = "POST" if "reset" in path else "PUT"
-        headers = {"authorization": "AWS4-HMAC-SHA256 Credential=key/20261123/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=0"}
-        urllib.request.urlopen(urllib.request.Request(f"{simulator}{path}", method=method, headers=headers), timeout=20).close()
-    return bucket_of(simulator)
+    return emptied(request.getfixturevalue("simulator"))
 
 
 def fill(kept: storage.Storage, one: Backup, contents: dict[str, bytes]) -> Backup:
@@ -179,7 +125,7 @@ def test_a_backup_in_a_storage(place: dict[str, t.Any], tmp_path: Path) -> None:
     paths = catalog.checked(older, tmp_path)
     assert {name: path.read_bytes() for name, path in paths.items()} == content
 
-    catalog.storage.write(f"{older.folder}/one", content["one"][:-1] + b"?")
+    catalog.storage.write(f"{older.folder}/one", content["one"][:-1] + bytes([content["one"][-1] ^ 1]))
     with pytest.raises(PlatformError, match=f"one of backup {older.id} in .* is damaged: its SHA-256"):
         catalog.checked(older, tmp_path)
     catalog.storage.write(f"{older.folder}/one", content["one"][:-1])
@@ -218,7 +164,7 @@ def test_a_directory_is_its_owners_only_and_clears_up_after_the_killed(tmp_path:
     assert not left.exists()
 
 
-def test_a_storage_that_cannot_be_used_says_why(tmp_path: Path, simulator: str) -> None:
+def test_a_storage_that_cannot_be_used_says_why(tmp_path: Path, simulator: str) -> None:  # noqa: F811
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(PlatformError, match=r"storage .*/file/x cannot be written to: Not a directory"):
         storage.Directory(str(tmp_path / "file" / "x")).write("a", b"x")
