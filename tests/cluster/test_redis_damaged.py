@@ -53,6 +53,7 @@ class Kept(pods.Cache):
         raise AssertionError(f"{name} is in no crash loop")
 
 
+@pytest.mark.slow  # three crashes, and a minute of patience
 @pytest.mark.state("S33")
 def test_s33_a_damaged_replica_is_made_anew_with_its_claim(
     client: Client, kubeconfig: str, namespace: str, kubectl: Callable[..., str]

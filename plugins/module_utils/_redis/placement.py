@@ -6,22 +6,18 @@
 
 from __future__ import annotations
 
-from collections import Counter, deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
-from itertools import combinations, product
-from math import prod
+from itertools import combinations
 
 WHOLE_SHARD_ON_NODE = 10000
 QUORUM_IN_DOMAIN = 5000
 WHOLE_SHARD_IN_ZONE = 1000
 REPLICAS_TOGETHER = 10
 EXACT_UP_TO = 10
-"""Members up to which every arrangement is compared (10 members as 5+5: 30 240 of them); beyond it masters are spread first and replicas placed one by one."""
-
-
-SEARCH_AT_MOST = 20000
-"""Arrangements looked at for a way from one to another (3 masters with 6 replicas have 729, 5 with 5 have 3125)."""
+"""Members up to which every arrangement is compared (10 members as 5+5: 30 240 of them); beyond it masters are spread first, replicas placed one by one,
+and then members change places as long as that is better."""
 
 
 @dataclass(frozen=True)
@@ -47,15 +43,11 @@ class Placement:
 def assess(members: Sequence[Member], masters: Sequence[str], master_of: Mapping[str, str]) -> Placement:
     """Score an arrangement: lower is better, and every point has a sentence. Shards without a replica have no copies to separate."""
     by_id = {member.id: member for member in members}
-    score = 0
-    violations = []
-    for master in masters:
-        copies = [by_id[master]] + [by_id[replica] for replica, of in master_of.items() if of == master]
-        cost, texts = _shard_cost(copies)
-        score += cost
-        violations += texts
-    cost, texts = _quorum_cost([by_id[master] for master in masters])
-    return Placement(tuple(masters), dict(master_of), score + cost, tuple(violations + texts))
+    shards = [[by_id[master]] + [by_id[replica] for replica, of in master_of.items() if of == master] for master in masters]
+    chiefs = [by_id[master] for master in masters]
+    score = sum(shard_score(copies) for copies in shards) + quorum_score(chiefs)
+    violations = [text for copies in shards for text in _shard_violations(copies)] + _quorum_violations(chiefs)
+    return Placement(tuple(masters), dict(master_of), score, tuple(violations))
 
 
 def place(
@@ -77,7 +69,7 @@ def place(
     for chosen in _master_choices(members, free, keep_masters, missing):
         names = tuple(member.id for member in members if member.id in chosen)
         replicas = [member for member in free if member.id not in chosen]
-        floor = _quorum_cost([member for member in members if member.id in chosen])[0]
+        floor = quorum_score([member for member in members if member.id in chosen])
         if best is not None and floor >= best.score:
             continue
         candidate = _pair(members, names, replicas, kept, floor, best.score if best else None)
@@ -87,80 +79,33 @@ def place(
                 break
     if best is None:
         raise ValueError(f"{len(members)} members cannot have {masters} masters")
-    return best
+    exact = len(members) <= EXACT_UP_TO
+    return best if exact or best.score <= unavoidable else _exchanged(members, best, {*keep_masters, *kept})
 
 
-def promote(members: Sequence[Member], masters: Sequence[str], master_of: Mapping[str, str], prefer_first: bool) -> Placement:
-    """The best arrangement that planned failovers alone can reach: every shard keeps its copies, any of them may be its master.
-
-    Among equals the present one, or with ``prefer_first`` the one whose masters come first in ``members``. Exact as long as there are SEARCH_AT_MOST
-    combinations (five shards of three have 243, ten of two 1024); beyond it shard after shard until nothing improves.
-    """
-    rank = {member.id: index for index, member in enumerate(members)}
-    shards = [[master, *sorted((replica for replica, of in master_of.items() if of == master), key=rank.__getitem__)] for master in masters]
-
-    def arranged(chosen: Sequence[str]) -> Placement:
-        pairs = {copy: chief for shard, chief in zip(shards, chosen, strict=True) for copy in shard if copy != chief}
-        return assess(members, chosen, pairs)
-
-    def cost(chosen: Sequence[str]) -> tuple[int, int, list[int]]:
-        changed = sum(chief != master for chief, master in zip(chosen, masters, strict=True))
-        score = arranged(chosen).score
-        return (score, 0, [rank[chief] for chief in chosen]) if prefer_first else (score, changed, [rank[chief] for chief in chosen])
-
-    if prod(len(shard) for shard in shards) <= SEARCH_AT_MOST:
-        return arranged(min(product(*shards), key=cost))
+def _exchanged(members: Sequence[Member], start: Placement, fixed: Set[str]) -> Placement:
+    """Above EXACT_UP_TO: members that may be placed change places, two at a time, as long as the score gets better."""
     by_id = {member.id: member for member in members}
+    shards = [[by_id[master]] + [by_id[replica] for replica, of in start.master_of.items() if of == master] for master in start.masters]
+    places = [(shard, index) for shard in shards for index, member in enumerate(shard) if member.id not in fixed]
 
-    def crowding(chosen: Sequence[str]) -> int:
-        """What gets better step by step while the score does not yet."""
-        domains = Counter(domain for chief in chosen for domain in (("node", by_id[chief].node), ("zone", by_id[chief].zone)) if domain[1])
-        return sum(count * count for count in domains.values())
+    def cost(*touched: list[Member]) -> int:
+        return sum(shard_score(shard) for shard in touched) + quorum_score([shard[0] for shard in shards])
 
-    best = list(masters)
-    improved = True
-    while improved:
-        improved = False
-        for index, shard in enumerate(shards):
-            for copy in shard:
-                other = [*best[:index], copy, *best[index + 1 :]]
-                if (crowding(other), cost(other)) < (crowding(best), cost(best)):
-                    best, improved = other, True
-    return min(arranged(best), arranged(masters), key=lambda placement: placement.score)
-
-
-def way(
-    members: Sequence[Member], masters: Sequence[str], now: Mapping[str, str], at_most: int, spared: int, replicas: int
-) -> list[tuple[str, str]]:
-    """The shortest series of single moves (replica, new master) from ``now`` to the best arrangement that is within reach and scores ``at_most``.
-
-    On the way a shard gives a replica only while it has more than ``spared``; in the end each has ``replicas`` at least. Empty when there is no such way.
-    """
-    order = sorted(now)
-    start = tuple(now[replica] for replica in order)
-    came: dict[tuple[str, ...], tuple[tuple[str, ...], str, str] | None] = {start: None}
-    queue = deque([start])
-    found: tuple[int, tuple[str, ...]] | None = None
-    while queue and len(came) < SEARCH_AT_MOST:
-        here = queue.popleft()
-        counts = Counter(here)
-        score = assess(members, masters, dict(zip(order, here, strict=True))).score
-        if score <= at_most and all(counts[master] >= replicas for master in masters) and (found is None or score < found[0]):
-            found = (score, here)
-        for index, replica in enumerate(order):
-            if counts[here[index]] <= spared:
-                continue
-            for master in masters:
-                there = (*here[:index], master, *here[index + 1 :])
-                if there not in came:
-                    came[there] = (here, replica, master)
-                    queue.append(there)
-    path = []
-    step = came[found[1]] if found else None
-    while step is not None:
-        path.append((step[1], step[2]))
-        step = came[step[0]]
-    return path[::-1]
+    better = True
+    while better:
+        better = False
+        for (one, here), (other, there) in combinations(places, 2):
+            touched = (one,) if one is other else (one, other)
+            before = cost(*touched)
+            one[here], other[there] = other[there], one[here]
+            if cost(*touched) < before:
+                better = True
+            else:
+                one[here], other[there] = other[there], one[here]
+    chiefs = {shard[0].id for shard in shards}
+    pairs = {copy.id: shard[0].id for shard in shards for copy in shard[1:]}
+    return assess(members, [member.id for member in members if member.id in chiefs], pairs)
 
 
 def _master_choices(members: Sequence[Member], free: Sequence[Member], keep: Sequence[str], missing: int) -> Iterator[frozenset[str]]:
@@ -206,7 +151,7 @@ def _pair(
         if limit is not None and floor + _settled_cost(copies, index, replicas) >= limit:
             return
         if index == len(replicas):
-            cost = floor + sum(_shard_cost(shard)[0] for shard in copies.values())
+            cost = floor + sum(shard_score(shard) for shard in copies.values())
             if limit is None or cost < limit:
                 best[:] = [(cost, dict(assigned))]
             return
@@ -215,7 +160,7 @@ def _pair(
         tried = set()
         options = [master for master in masters if len(copies[master]) == fewest]
         if not exact:
-            options = [min(options, key=lambda master: _shard_cost([*copies[master], replica])[0])]
+            options = [min(options, key=lambda master: shard_score([*copies[master], replica]))]
         for master in options:
             signature = tuple(sorted((copy.node, copy.zone) for copy in copies[master]))
             if signature in tried:
@@ -238,7 +183,7 @@ def _settled_cost(copies: Mapping[str, Sequence[Member]], index: int, replicas: 
     if index == len(replicas):
         return 0
     most = -(-(sum(len(shard) for shard in copies.values()) + len(replicas) - index) // len(copies))
-    return sum(_shard_cost(shard)[0] if len(shard) >= most else REPLICAS_TOGETHER * _pairs_together(shard) for shard in copies.values())
+    return sum(shard_score(shard) if len(shard) >= most else REPLICAS_TOGETHER * _pairs_together(shard) for shard in copies.values())
 
 
 def _unavoidable(members: Sequence[Member], masters: int) -> int:
@@ -253,38 +198,46 @@ def _unavoidable(members: Sequence[Member], masters: int) -> int:
     return cost
 
 
+def shard_score(copies: Sequence[Member]) -> int:
+    """Points of one shard, its master first."""
+    if len(copies) < 2:
+        return 0
+    whole_node = bool(copies[0].node) and len({copy.node for copy in copies}) == 1
+    whole_zone = bool(copies[0].zone) and len({copy.zone for copy in copies}) == 1
+    return WHOLE_SHARD_ON_NODE * whole_node + WHOLE_SHARD_IN_ZONE * whole_zone + REPLICAS_TOGETHER * _pairs_together(copies)
+
+
+def quorum_score(masters: Sequence[Member]) -> int:
+    """Points of the masters: losing half of them or more at once stops every election (a majority of all masters has to vote)."""
+    half = -(-len(masters) // 2)
+    nodes, zones = Counter(master.node for master in masters if master.node), Counter(master.zone for master in masters if master.zone)
+    return QUORUM_IN_DOMAIN * sum(count >= half for domains in (nodes, zones) for count in domains.values())
+
+
 def _pairs_together(copies: Sequence[Member]) -> int:
     counts = Counter(copy.node for copy in copies[1:] if copy.node)
     return sum(count * (count - 1) // 2 for count in counts.values())
 
 
-def _shard_cost(copies: Sequence[Member]) -> tuple[int, list[str]]:
+def _shard_violations(copies: Sequence[Member]) -> list[str]:
     if len(copies) < 2:
-        return 0, []
-    cost = 0
+        return []
     texts = []
     names = ", ".join(copy.name or copy.id for copy in copies)
     if copies[0].node and len({copy.node for copy in copies}) == 1:
-        cost += WHOLE_SHARD_ON_NODE
         texts.append(f"all copies of one shard ({names}) are on node {copies[0].node}")
     if copies[0].zone and len({copy.zone for copy in copies}) == 1:
-        cost += WHOLE_SHARD_IN_ZONE
         texts.append(f"all copies of one shard ({names}) are in zone {copies[0].zone}")
-    together = _pairs_together(copies)
-    if together:
-        cost += REPLICAS_TOGETHER * together
+    if _pairs_together(copies):
         texts.append(f"replicas of one shard ({names}) share a node")
-    return cost, texts
+    return texts
 
 
-def _quorum_cost(masters: Sequence[Member]) -> tuple[int, list[str]]:
-    """Losing half of the masters or more at once stops every election (a majority of all masters has to vote)."""
+def _quorum_violations(masters: Sequence[Member]) -> list[str]:
     half = -(-len(masters) // 2)
-    cost = 0
-    texts = []
-    for kind, domains in (("node", [master.node for master in masters]), ("zone", [master.zone for master in masters])):
-        for domain, count in sorted(Counter(domain for domain in domains if domain).items()):
-            if count >= half:
-                cost += QUORUM_IN_DOMAIN
-                texts.append(f"{kind} {domain} holds {count} of {len(masters)} masters: losing it stops every election")
-    return cost, texts
+    return [
+        f"{kind} {domain} holds {count} of {len(masters)} masters: losing it stops every election"
+        for kind, domains in (("node", [master.node for master in masters]), ("zone", [master.zone for master in masters]))
+        for domain, count in sorted(Counter(domain for domain in domains if domain).items())
+        if count >= half
+    ]

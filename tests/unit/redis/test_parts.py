@@ -10,6 +10,7 @@ import itertools
 import random
 import socket
 import typing as t
+from collections import Counter
 
 import pytest
 from ansible_collections.progressive.platform.plugins.module_utils._redis import slots
@@ -22,7 +23,8 @@ from ansible_collections.progressive.platform.plugins.module_utils._redis.observ
     parse_info,
     parse_nodes,
 )
-from ansible_collections.progressive.platform.plugins.module_utils._redis.placement import Member, assess, place, way
+from ansible_collections.progressive.platform.plugins.module_utils._redis.placement import Member, assess, place
+from ansible_collections.progressive.platform.plugins.module_utils._redis.rearrange import way
 from ansible_collections.progressive.platform.plugins.module_utils._redis.resp import Connection, ConnectionLost, ReplyError, call_all
 from ansible_collections.progressive.platform.plugins.module_utils._run import Clock, PlatformError
 from ansible_collections.progressive.platform.tests.unit.redis.views import target
@@ -289,6 +291,35 @@ def test_placement_is_exact() -> None:
             for order in itertools.permutations(chosen)
         )
         assert place(placed, 3).score == least
+
+
+@pytest.mark.parametrize(
+    ("masters", "replicas", "nodes", "zones", "score"),
+    [
+        (4, 2, 6, 3, 5000),  # four masters in three zones: two of them are half, wherever they are
+        (5, 2, 5, 3, 0),
+        (6, 1, 4, 4, 0),
+        (7, 1, 3, 3, 0),
+        (10, 2, 6, 3, 0),
+        (12, 1, 8, 2, 5000),
+    ],
+)
+def test_placement_above_the_exact_search_finds_what_there_is(masters: int, replicas: int, nodes: int, zones: int, score: int) -> None:
+    source = random.Random(3)
+    for _case in range(8):
+        placed = members(masters * (1 + replicas), nodes, zones)
+        source.shuffle(placed)
+        best = place(placed, masters)
+        assert best.score == score, best.violations
+        assert sorted(Counter(best.master_of.values()).values()) == [replicas] * masters
+
+
+def test_placement_above_the_exact_search_leaves_what_is_kept() -> None:
+    placed = members(15, 5, 3)
+    keep = {"r1": "r0", "r6": "r5"}
+    best = place(placed, 5, ["r0", "r5"], keep)
+    assert {"r0", "r5"} <= set(best.masters) and keep.items() <= best.master_of.items()
+    assert len(best.masters) == 5 and len(best.master_of) == 10
 
 
 def test_placement_keeps_what_is_there() -> None:

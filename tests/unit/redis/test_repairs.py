@@ -26,8 +26,9 @@ from ansible_collections.progressive.platform.plugins.module_utils._redis.model 
     Wait,
 )
 from ansible_collections.progressive.platform.plugins.module_utils._redis.picture import Picture
-from ansible_collections.progressive.platform.plugins.module_utils._redis.placement import Member, assess, promote
+from ansible_collections.progressive.platform.plugins.module_utils._redis.placement import Member, assess
 from ansible_collections.progressive.platform.plugins.module_utils._redis.plan import decide
+from ansible_collections.progressive.platform.plugins.module_utils._redis.rearrange import promote
 from ansible_collections.progressive.platform.plugins.module_utils._redis.resp import ReplyError
 from ansible_collections.progressive.platform.plugins.module_utils._redis.simulate import foresee
 from ansible_collections.progressive.platform.plugins.module_utils._redis.stages.membership import forget

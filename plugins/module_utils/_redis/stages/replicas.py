@@ -10,7 +10,8 @@ from collections import Counter
 
 from ansible_collections.progressive.platform.plugins.module_utils._redis.model import Act, Action, Decision, Refuse, Wait
 from ansible_collections.progressive.platform.plugins.module_utils._redis.picture import Picture
-from ansible_collections.progressive.platform.plugins.module_utils._redis.placement import WHOLE_SHARD_IN_ZONE, assess, place, way
+from ansible_collections.progressive.platform.plugins.module_utils._redis.placement import WHOLE_SHARD_IN_ZONE, assess, place
+from ansible_collections.progressive.platform.plugins.module_utils._redis.rearrange import way
 from ansible_collections.progressive.platform.plugins.module_utils._redis.stages.common import FOREVER, redis_cli, structured
 
 
