@@ -29,6 +29,8 @@ NAMES = 1000
 """Keys of a slot that are asked for at a time."""
 BATCH_KEYS, BATCH_BYTES = 200, 4 << 20
 """What one MIGRATE carries at most; the giver serves nobody meanwhile."""
+WINDOW_KEYS = (32, 2000)
+"""What one round trip carries from a giver at least and at most; in between the latency bound decides."""
 SMALL = 32 << 20
 """A data set of so many bytes holds no big key, so the size of each is not asked for."""
 BIG = 64 << 20
@@ -127,12 +129,14 @@ class Mover:
         self._latency = latency
         self._window: dict[str, int] = {}
         self._nodes: dict[str, Node] = {}
+        self._settled: set[str] = set()
         self._slice = Slice()
 
     def advance(self, transfers: Iterable[Transfer], observation: Observation, seconds: float = SLICE) -> Slice:
         """Move slots for about so long, and leave none of them open; a problem ends it early."""
         self._slice = Slice()
         self._nodes = {node.name: node for node in observation.live}
+        self._settled = {node.name for node in observation.live if node.slots}
         until = self._clock.now() + seconds
         try:
             queues = self._queues(transfers)
@@ -144,6 +148,7 @@ class Mover:
                     break
                 self._turn(carried, lanes)
                 self._slice.slots += sum(len(lane.chunk) for lane in carried)
+                self._settled |= {lane.taker.name for lane in carried}
                 while any(lane.keys for lane in lanes):
                     self._carry(lanes)
                 carried = lanes
@@ -161,8 +166,10 @@ class Mover:
         return queues
 
     def _next(self, queue: list[tuple[Transfer, list[int]]]) -> Lane:
+        """The giver's next slots; only one for a taker that has none yet: nobody is elected for a master without slots, and its keys would die with it."""
         transfer, numbers = queue[0]
-        chunk, rest = numbers[:CHUNK], numbers[CHUNK:]
+        count = CHUNK if transfer.taker in self._settled else 1
+        chunk, rest = numbers[:count], numbers[count:]
         queue[:1] = [(transfer, rest)] if rest else []
         return Lane(transfer, self._nodes[transfer.giver], self._nodes[transfer.taker], chunk)
 
@@ -223,18 +230,21 @@ class Mover:
         batches = [(lane, slot, keys) for lane in lanes for slot, keys in self._take(lane)]
         emptied = [(lane, slot) for lane, slot in dict.fromkeys((lane, slot) for lane, slot, _keys in batches) if slot not in lane.keys]
         patience = dict.fromkeys(lanes, 0.0)
-        steps = []
+        # The giver's own clock before and after: a slow way to it, or a busy machine here, keeps no client waiting.
+        steps = [Step(lane.giver.name, ("TIME",), ANY) for lane in lanes]
         for lane, _slot, keys in batches:
             timeout = max(ANSWER_WITHIN, sum(lane.sizes.get(key, 0) for key in keys) / SLOWEST)
             patience[lane] += timeout - ANSWER_WITHIN
             steps.append(Step(lane.giver.name, self._migrate(lane, keys, timeout), ANY))
         steps += [Step(lane.giver.name, ("CLUSTER", "COUNTKEYSINSLOT", str(slot))) for lane, slot in emptied]
+        steps += [Step(lane.giver.name, ("TIME",), ANY) for lane in lanes]
         longest = max(patience.values())
         if longest:
             self._brace(ANSWER_WITHIN + longest)
-        began = self._clock.now()
         replies = self._each(steps, ANSWER_WITHIN + longest)
-        self._adapt(lanes, batches, self._clock.now() - began)
+        before, replies, after = replies[: len(lanes)], replies[len(lanes) : -len(lanes)], replies[-len(lanes) :]
+        for lane, one, other in zip(lanes, before, after, strict=True):
+            self._adapt(lane, sum(len(keys) for mine, _slot, keys in batches if mine is lane), _between(one, other))
         for (lane, slot, keys), reply in zip(batches, replies, strict=False):
             if isinstance(reply, ReplyError):
                 self._failed(lane, slot, keys, reply)
@@ -264,16 +274,14 @@ class Mover:
             room -= size
             yield slot, keys[:count]
 
-    def _adapt(self, lanes: Sequence[Lane], sent: Sequence[tuple[Lane, int, list[str]]], took: float) -> None:
+    def _adapt(self, lane: Lane, carried: int, took: float) -> None:
         """A server works off all that it has read before it serves anybody else: a window takes no longer than the latency bound."""
-        for lane in lanes:
-            name = lane.giver.name
-            window = self._window.get(name, BATCH_KEYS)
-            carried = sum(len(keys) for one, _slot, keys in sent if one is lane)
-            if took > self._latency:
-                self._window[name] = max(window // 2, 1)
-            elif took < self._latency / 2 and carried >= window // 2:
-                self._window[name] = min(window * 2, 10 * BATCH_KEYS)
+        name = lane.giver.name
+        window = self._window.get(name, BATCH_KEYS)
+        if took > self._latency:
+            self._window[name] = max(window // 2, WINDOW_KEYS[0])
+        elif took < self._latency / 2 and carried >= window // 2:
+            self._window[name] = min(window * 2, WINDOW_KEYS[1])
 
     def _migrate(self, lane: Lane, keys: Sequence[str], timeout: float, *options: str) -> Command:
         seen = lane.giver.entries.get(lane.taker.id)
@@ -335,6 +343,14 @@ class Mover:
                 raise Halt(f"{step.node} answers {' '.join(step.command[:4])} with {reply}")
             replies.append(reply)
         return replies
+
+
+def _between(one: Reply, other: Reply) -> float:
+    """Seconds between two answers to TIME; 0 when the server does not say."""
+    if not isinstance(one, list) or not isinstance(other, list):
+        return 0.0
+    seconds, micros = (int(str(b)) - int(str(a)) for a, b in zip(one, other, strict=True))
+    return seconds + micros / 1e6
 
 
 def _is_there(dump: Reply) -> bool:
