@@ -25,7 +25,7 @@ attributes:
   check_mode:
     support: full
     details:
-      - Nothing is written to the platform. The keys of checks of kind V(redis) are not written, and checks of kind V(transaction)
+      - Nothing is written to the platform. The keys and rows of checks of databases are not written, and checks of kind V(transaction)
         are not sent; both are marked in the report. The report itself is written.
   diff_mode:
     support: none
@@ -65,6 +65,9 @@ options:
       - C(mongodb) takes C(namespace), C(selector), C(domain), C(port), C(replica_set), C(members), C(lag) (seconds), C(username),
         C(password_secret), C(tls) and C(write). One primary that every member follows, nobody behind, and a row written by majority
         is read from a majority.
+      - C(postgresql) takes C(namespace), C(selector), C(port), C(rest_port), C(members), C(synchronous), C(lag) (bytes), C(delay) (seconds),
+        C(password_secret) and C(write). One primary that all agree on, replicas that stream and are not behind, slots and archive in
+        order, and a row written to the primary is read from each replica.
       - C(redis) takes C(namespace), C(selector), C(port), C(masters), C(replicas_per_master), C(password_secret) (C(name), C(key),
         C(namespace)), C(username), C(tls) (as module P(progressive.platform.redis_cluster#module) takes them), C(certificate_days), C(write) and
         C(title). Every node's view is equal, all slots are served, links are up, shards are spread over nodes and zones, no certificate ends

@@ -10,7 +10,15 @@ import typing as t
 from collections.abc import Iterable, Mapping
 
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
-from ansible_collections.progressive.platform.plugins.module_utils._health import backups, foundation, mongodb, redis, services, workloads
+from ansible_collections.progressive.platform.plugins.module_utils._health import (
+    backups,
+    foundation,
+    mongodb,
+    postgresql,
+    redis,
+    services,
+    workloads,
+)
 from ansible_collections.progressive.platform.plugins.module_utils._health.model import Check
 from ansible_collections.progressive.platform.plugins.module_utils._health.scene import Looker
 from ansible_collections.progressive.platform.plugins.module_utils._redis import credentials
@@ -101,6 +109,25 @@ KINDS: dict[str, Kind] = {
             "lag": {"type": "float", "default": 10.0},
             "username": {"type": "str", "default": "admin"},
             **{option: credentials.OPTIONS[option] for option in ("password_secret", "tls")},
+            "write": {"type": "bool", "default": True},
+        },
+    ),
+    "postgresql": Kind(
+        postgresql.postgresql,
+        {
+            **NAMESPACE,
+            "selector": {"type": "str", "required": True},
+            "port": {"type": "int", "default": 5432},
+            "rest_port": {"type": "int", "default": 8008},
+            "members": {"type": "int", "default": 3},
+            "synchronous": {"type": "bool", "default": False},
+            "lag": {"type": "int", "default": 16777216},
+            "delay": {"type": "float", "default": 30.0},
+            "password_secret": {
+                "type": "dict",
+                "options": {"namespace": {"type": "str"}, "name": {"type": "str", "required": True}},
+                "no_log": False,
+            },
             "write": {"type": "bool", "default": True},
         },
     ),

@@ -194,7 +194,7 @@ class Desired:
     users: Mapping[str, User] = field(default_factory=dict)
     databases: Mapping[str, Database] = field(default_factory=dict)
     copy_timeout: float = 3600.0
-    election_timeout: float = 60.0
+    election_timeout: float = 90.0
 
     @property
     def objects(self) -> bool:

@@ -27,6 +27,8 @@ from ansible_collections.progressive.platform.plugins.module_utils._postgresql.m
     Wait,
 )
 
+SILENT_FOR = 180.0
+"""Seconds a member may take to answer: its pod is scheduled, its image pulled, its volume mounted."""
 STUCK_AFTER = 90.0
 """Seconds a replica may run without streaming; Patroni tries a rewind and then a new copy by itself well within them."""
 
@@ -107,7 +109,9 @@ def unreachable(picture: Picture) -> Decision | None:
     if picture.observation.live:
         return None
     said = "; ".join(f"{member.target.name}: {member.problem}" for member in members) or "there is no pod, or no address was given"
-    return Wait("unreachable", f"no member answers ({said})", 120.0, f"No member answers: {said}. Look at the pods' logs and events.", True)
+    return Wait(
+        "unreachable", f"no member answers ({said})", SILENT_FOR, f"No member answers: {said}. Look at the pods' logs and events.", True
+    )
 
 
 def one_primary(picture: Picture) -> Decision | None:
@@ -126,12 +130,17 @@ def one_primary(picture: Picture) -> Decision | None:
         states = ", ".join(f"{member.target.name} is {member.state or 'silent'}" for member in seen.members)
         if any(member.paused for member in seen.live):
             return Refuse(f"There is no primary and Patroni is paused ({states}). Resume it with `patronictl resume`.")
+        # A member that comes up or recovers decides for itself how long it takes; the first start of all is one of these.
+        busy = any(member.state in COPYING for member in seen.live)
+        coming = busy or not all(member.live for member in seen.members)
+        limit = picture.desired.copy_timeout if busy else SILENT_FOR if coming else limit
         return Wait(
-            "no primary",
+            f"no primary {states}",
             f"no member is primary yet ({states})",
             limit,
             f"No member became primary within {limit:g} s ({states}). Look at the members' logs; a member that must not take over because it is "
             "too far behind is promoted by `patronictl failover --force`, and what it lacks is lost.",
+            coming,
         )
     primary = seen.primaries[0]
     strays = [member.target.name for member in seen.live if member.leader != primary.name]
@@ -168,12 +177,12 @@ def presence(picture: Picture) -> Decision | None:
     members = picture.wanted
     if len(members) < picture.desired.members:
         reason = f"{len(members)} of {picture.desired.members} members are there"
-        return Wait("presence", reason, 120.0, f"{reason}. Were the manifests sent, and can the pods be scheduled?")
+        return Wait("presence", reason, SILENT_FOR, f"{reason}. Were the manifests sent, and can the pods be scheduled?")
     silent = [member for member in members if not member.live]
     if silent:
         said = "; ".join(f"{member.target.name}: {member.problem}" for member in silent)
         return Wait(
-            f"silent {_names(silent)}", said, 180.0, f"{said}. Look at the pod's events and log; the others serve without it.", True
+            f"silent {_names(silent)}", said, SILENT_FOR, f"{said}. Look at the pod's events and log; the others serve without it.", True
         )
     idle = [member for member in members if not member.primary and not member.streaming]
     busy = [member for member in idle if member.state in COPYING or (member.state == "stopped" and not member.system)]

@@ -1,0 +1,179 @@
+# Copyright: progressive.platform contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What the planner decides in each state, and that its plans lead to where nothing is left to do."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.progressive.platform.plugins.module_utils._postgresql.model import (
+    Act,
+    Decision,
+    Desired,
+    Done,
+    Observation,
+    Refuse,
+    Wait,
+)
+from ansible_collections.progressive.platform.plugins.module_utils._postgresql.plan import Picture, decide, difference, findings
+from ansible_collections.progressive.platform.plugins.module_utils._postgresql.simulate import foresee, merged
+
+_spec = importlib.util.spec_from_file_location("views", Path(__file__).with_name("views.py"))
+assert _spec and _spec.loader
+views = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(views)
+member, silent, observation = views.member, views.silent, views.observation
+
+WANTED = Desired(config=views.CONFIG)
+
+
+def decided(seen: Observation, desired: Desired = WANTED, **ages: float) -> Decision:
+    return decide(Picture(seen, desired, {key.replace("_", " "): age for key, age in ages.items()}))
+
+
+def shown(decision: Decision) -> str:
+    return f"{type(decision).__name__}: {decision.reason}"
+
+
+STATES = [
+    ("healthy", observation(), Done, "healthy"),
+    ("no pod", dataclasses.replace(observation(), members=()), Wait, "there is no pod"),
+    ("all silent", observation(silent(0), silent(1), silent(2)), Wait, "no member answers"),
+    ("another cluster's data", observation(member(2, system="77")), Refuse, "postgres-2 have system identifier 77"),
+    (
+        "first start",
+        observation(*(member(n, state="stopped", role="uninitialized", system="", leader="") for n in range(3))),
+        Wait,
+        "no member is primary",
+    ),
+    ("primary lost", observation(silent(0)), Wait, "no member is primary yet"),
+    ("paused and no primary", observation(silent(0), member(1, paused=True)), Refuse, "patronictl resume"),
+    ("two primaries", observation(member(1, role="primary", replication="")), Wait, "postgres-0, postgres-1 both run as primary"),
+    ("disagreement", observation(member(2, leader="postgres-1")), Wait, "postgres-2 do not take postgres-0 for the primary"),
+    ("nobody gives the settings", observation(config=None), Wait, "nobody gives the dynamic configuration"),
+    ("replica silent", observation(silent(2)), Wait, "postgres-2: Patroni does not answer"),
+    ("replica copies", observation(member(2, state="creating replica", replication="")), Wait, "postgres-2 is creating replica"),
+    ("replica does not stream", observation(member(2, replication="in archive recovery")), Wait, "not streaming"),
+    ("too few", dataclasses.replace(observation(), members=observation().members[:2]), Wait, "2 of 3 members are there"),
+    ("restart pending", observation(member(1, pending=("max_connections",))), Act, "postgres-1 needs a restart for max_connections"),
+    ("restart of the primary", observation(member(0, pending=("max_connections",))), Act, "postgres-1 takes over from postgres-0"),
+]
+
+
+@pytest.mark.parametrize(("seen", "kind", "words"), [row[1:] for row in STATES], ids=[row[0] for row in STATES])
+def test_what_is_decided(seen: Observation, kind: type[Decision], words: str) -> None:  # type: ignore[valid-type]
+    decision = decided(seen)
+    assert isinstance(decision, kind) and words in decision.reason, shown(decision)
+
+
+@pytest.mark.parametrize("seen", [row[1] for row in STATES if row[2] is Wait], ids=[row[0] for row in STATES if row[2] is Wait])
+def test_no_wait_is_for_ever(seen: Observation) -> None:
+    """Whatever is waited for is refused in the end, with a next step."""
+    wait = decided(seen)
+    assert isinstance(wait, Wait)
+    refusal = decide(Picture(seen, WANTED, {wait.key: wait.limit + 1}))
+    assert isinstance(refusal, Refuse) and len(refusal.reason) > 30
+
+
+def test_a_restart_begins_with_the_replicas_and_ends_with_the_former_primary() -> None:
+    due = ("max_connections",)
+    seen = observation(*(member(number, pending=due) for number in range(3)))
+    steps = [(step.kind, step.member) for step in foresee(seen, WANTED)[0] if isinstance(step, Act)]
+    assert steps == [("restart", "postgres-2"), ("restart", "postgres-1"), ("switchover", "postgres-0"), ("restart", "postgres-0")]
+
+
+def test_a_roll_goes_the_same_way() -> None:
+    seen = observation(*(member(number, target_update="outdated") for number in range(3)))
+    steps = [(step.kind, step.member) for step in foresee(seen, dataclasses.replace(WANTED, roll=True))[0] if isinstance(step, Act)]
+    assert steps == [("replace", "postgres-2"), ("replace", "postgres-1"), ("switchover", "postgres-0"), ("replace", "postgres-0")]
+    assert isinstance(decided(seen), Done), "without roll nobody is replaced"
+
+
+def test_nobody_is_restarted_while_a_replica_is_away() -> None:
+    seen = observation(member(1, pending=("max_connections",)), member(2, replication=""))
+    assert isinstance(decided(seen), Wait)
+
+
+def test_restarts_can_be_forbidden() -> None:
+    seen = observation(member(1, pending=("max_connections",)))
+    assert isinstance(decided(seen, dataclasses.replace(WANTED, restart=False)), Done)
+
+
+def test_settings_that_take_a_restart_are_foreseen_to_their_end() -> None:
+    config = {"postgresql": {"parameters": {"max_connections": 200, "work_mem": "8MB"}}}
+    decisions, after = foresee(observation(), dataclasses.replace(WANTED, config=config))
+    assert [step.kind for step in decisions if isinstance(step, Act)] == ["config", "restart", "restart", "switchover", "restart"]
+    assert isinstance(decisions[-1], Done) and after.primary and after.primary.target.name == "postgres-1"
+
+
+def test_settings_that_are_reloaded_restart_nobody() -> None:
+    config = {"postgresql": {"parameters": {"max_connections": 100, "work_mem": "8MB"}}}
+    decisions, _after = foresee(observation(), dataclasses.replace(WANTED, config=config))
+    assert [type(step) for step in decisions] == [Act, Done]
+
+
+def test_strict_commits_wait_for_somebody_who_has_them() -> None:
+    wanted = dataclasses.replace(WANTED, config={"synchronous_mode_strict": True})
+    alone = observation(*(member(number, state="creating replica", replication="") for number in (1, 2)))
+    first = decided(dataclasses.replace(alone, config={"synchronous_mode_strict": False}), wanted)
+    assert isinstance(first, Wait), "no standby, no strict commits"
+    then = decided(dataclasses.replace(observation(), config={"synchronous_mode_strict": False}), wanted)
+    assert isinstance(then, Act) and then.body == {"synchronous_mode_strict": True}
+    kept = dataclasses.replace(alone, config={"synchronous_mode_strict": True})
+    assert not any(isinstance(found, Act) for found in findings(Picture(kept, wanted))), "and it is never taken back by itself"
+
+
+SWITCHES = [
+    ("postgres-2", observation(), "switchover", "postgres-2 takes over from postgres-0"),
+    ("postgres-0", observation(), "", "healthy"),
+    ("postgres-9", observation(), "", "which is no member; there are postgres-0, postgres-1, postgres-2"),
+]
+
+
+@pytest.mark.parametrize(("name", "seen", "kind", "words"), SWITCHES, ids=[row[0] for row in SWITCHES])
+def test_a_switchover_that_is_asked_for(name: str, seen: Observation, kind: str, words: str) -> None:
+    decision = decided(seen, dataclasses.replace(WANTED, switchover=name))
+    assert words in decision.reason and getattr(decision, "kind", "") == kind
+
+
+def test_who_takes_over_has_every_commit() -> None:
+    """The synchronous standby before one that is further, and nobody of another timeline."""
+    ahead = observation(member(1, position=4000, received=4000), member(2, position=5000), facts=None)
+    best = Picture(ahead, WANTED).best()
+    assert best and best.target.name == "postgres-1"
+    elsewhere = observation(member(1, timeline=2), member(2, timeline=2))
+    assert Picture(elsewhere, WANTED).best() is None
+
+
+def test_a_copy_is_made_once_and_never_of_the_primary() -> None:
+    again = dataclasses.replace(WANTED, reinit=frozenset({"postgres-2"}))
+    decisions, _after = foresee(observation(), again)
+    assert [getattr(step, "kind", "") for step in decisions] == ["reinit", ""]
+    primary = decided(observation(), dataclasses.replace(WANTED, reinit=frozenset({"postgres-0"})))
+    assert isinstance(primary, Refuse) and "switch over first" in primary.reason
+
+
+DIFFERENCES: list[tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = [
+    ({"ttl": 20}, {"ttl": 20}, {}),
+    ({"ttl": "20"}, {"ttl": 20}, {}),
+    ({"ttl": 30, "pause": True}, {"ttl": 20}, {"ttl": 20}),
+    ({}, {"postgresql": {"use_slots": True}}, {"postgresql": {"use_slots": True}}),
+    (
+        {"postgresql": {"parameters": {"work_mem": "4MB", "jit": "off"}}},
+        {"postgresql": {"parameters": {"work_mem": "8MB"}}},
+        {"postgresql": {"parameters": {"work_mem": "8MB", "jit": None}}},
+    ),
+    ({"postgresql": {"pg_hba": ["a", "b"]}}, {"postgresql": {"pg_hba": ["b"]}}, {"postgresql": {"pg_hba": ["b"]}}),
+]
+
+
+@pytest.mark.parametrize(("there", "wanted", "patch"), DIFFERENCES)
+def test_the_patch_is_what_differs_and_leaves_no_difference(there: dict[str, Any], wanted: dict[str, Any], patch: dict[str, Any]) -> None:
+    assert difference(there, wanted) == patch
+    assert difference(merged(there, patch), wanted) == {}
