@@ -84,6 +84,10 @@ options:
     description: Whether every node must answer before anything is changed. With V(false) those that do not are left out, and named in RV(left_out).
     type: bool
     default: true
+  timeout:
+    description: How long nodes that do not answer are waited for, in seconds, with O(complete=true).
+    type: float
+    default: 60.0
 notes:
   - Needs Redis 7.0 or Valkey 7.2.
 seealso:

@@ -51,6 +51,7 @@ ARGUMENTS: dict[str, t.Any] = {
     "default_user": {"type": "str", "choices": ["keep", "off"], "default": "keep"},
     "save": {"type": "bool", "default": False},
     "complete": {"type": "bool", "default": True},
+    "timeout": {"type": "float", "default": 60.0},
 }
 CONSTRAINTS = converge.CONSTRAINTS
 ADD, LOGIN, RELINK, REMOVE, CLOSE, SAVE = range(6)
@@ -91,7 +92,7 @@ def run(params: Params, context: Context) -> Result:
     """Result: changed, plan, users, left_out (nodes that did not answer), warnings."""
     wanted = wanted_users(params, context)
     with converge.opened(params, context) as (cluster, store):
-        servers, skipped = _look(cluster, params["complete"])
+        servers, skipped = _look(cluster, params, context.clock)
         plan, warnings = plan_of(servers, wanted, params)
         if plan and not context.check:
             with store.lock(converge.LOCK_WITHIN):
@@ -110,7 +111,7 @@ def _converge(cluster: Cluster, wanted: Sequence[Wanted], params: Params, clock:
     deadline = clock.now() + SETTLE_WITHIN
     sent: list[Action] = []
     while True:
-        servers, skipped = _look(cluster, params["complete"])
+        servers, skipped = _look(cluster, params, clock)
         plan, warnings = plan_of(servers, wanted, params)
         if not plan:
             return sent, skipped, warnings
@@ -231,17 +232,22 @@ def _default(server: Server, warnings: list[str]) -> list[Action]:
     return [Action(server.name, ("ACL", "SETUSER", DEFAULT_USER, "reset"), "nobody uses the default user", CLOSE)]
 
 
-def _look(cluster: Cluster, complete: bool) -> tuple[list[Server], list[Node]]:
+def _look(cluster: Cluster, params: Params, clock: Clock) -> tuple[list[Server], list[Node]]:
     """The users of every node that answers; raises PlatformError when one does not let us in, or when all must answer and one does not."""
-    observation = cluster.observe(None)
-    refusal = unusable(Picture(observation, Desired()))
-    if refusal is not None:
-        raise PlatformError(refusal.reason, state=refusal.state)
-    silent = [node for node in observation.nodes if not node.live]
-    if silent and complete:
+    deadline = clock.now() + params["timeout"]
+    while True:
+        observation = cluster.observe(None)
+        refusal = unusable(Picture(observation, Desired()))
+        if refusal is not None:
+            raise PlatformError(refusal.reason, state=refusal.state)
+        silent = [node for node in observation.nodes if not node.live]
+        if not silent or not params["complete"] or clock.now() > deadline:
+            break
+        clock.sleep(POLL)
+    if silent and params["complete"]:
         listed = "; ".join(f"{node.name}: {node.problem}" for node in silent)
         raise PlatformError(
-            f"Not every node answers, so nothing was changed ({listed}). Bring them back, or leave them out with complete: false."
+            f"Not every node answered within {params['timeout']:g} s, so nothing was changed ({listed}). Bring them back, or leave them out with complete: false."
         )
     live = [node for node in observation.nodes if node.live]
     questions = [
