@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import copy
 import random
+import ssl
 import threading
 import time
 import typing as t
@@ -87,6 +88,7 @@ class SimulatedMongod:
         self.auth = auth
         self.disk = Disk()
         self.listener: Listener | None = None
+        self.tls: ssl.SSLContext | None = None
         self.counts: dict[str, int] = {}
         self._forget()
 
@@ -103,7 +105,7 @@ class SimulatedMongod:
     # --- what the tests do to it
 
     def start(self) -> None:
-        self.listener = Listener(self.port, self.answer)
+        self.listener = Listener(self.port, self.answer, self.tls)
         with self.network.changed:
             self._forget()
             if self.disk.config is not None:
@@ -133,7 +135,7 @@ class SimulatedMongod:
 
     @property
     def me(self) -> Document | None:
-        return next((member for member in self.members if port_of(member["host"]) == self.port), None)
+        return next((member for member in self.members if self.network.port_of(member["host"]) == self.port), None)
 
     @property
     def voters(self) -> list[Document]:
@@ -231,7 +233,7 @@ class SimulatedMongod:
     def _follow(self) -> None:
         now = self.network.now()
         leader = self.leader()
-        self.primary = host_of(self.members, leader.port) if leader else ""
+        self.primary = t.cast(Document, leader.me)["host"] if leader else ""
         source = leader or next((other for other in self.reachable().values() if other is not self and other.disk.oplog), None)
         if source is not None:
             self._replicate(source)
@@ -407,6 +409,7 @@ class SimulatedNetwork:
         self.changed = threading.Condition(threading.RLock())
         self.members: dict[int, SimulatedMongod] = {}
         self.cut: set[frozenset[int]] = set()
+        self.names: dict[str, int] = {}
         self.sync_seconds = sync_seconds
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="simulated network", daemon=True)
@@ -421,7 +424,12 @@ class SimulatedNetwork:
         return member
 
     def find(self, host: str) -> SimulatedMongod | None:
-        return self.members.get(port_of(host))
+        return self.members.get(self.port_of(host))
+
+    def port_of(self, host: str) -> int:
+        """Names of this machine are all one to a member: it finds itself by its port. Other names are those of ``names``."""
+        name, _colon, port = host.rpartition(":")
+        return int(port) if name in {"localhost", "127.0.0.1"} else self.names.get(host, -1)
 
     def connected(self, one: SimulatedMongod, other: SimulatedMongod) -> bool:
         return other.running and frozenset({one.port, other.port}) not in self.cut
@@ -449,16 +457,6 @@ class SimulatedNetwork:
 
 
 # --- configurations
-
-
-def port_of(host: str) -> int:
-    """Names of this machine are all one to a member: it finds itself by its port."""
-    name, _colon, port = host.rpartition(":")
-    return int(port) if name in {"localhost", "127.0.0.1"} else -1
-
-
-def host_of(members: list[Document], port: int) -> str:
-    return next((member["host"] for member in members if port_of(member["host"]) == port), "")
 
 
 def votes(member: Document) -> bool:
@@ -621,7 +619,7 @@ def get_status(member: SimulatedMongod, command: Document, session: Session) -> 
     now = member.network.now()
     rows = []
     for entry in member.members:
-        mine = port_of(entry["host"]) == member.port
+        mine = member.network.port_of(entry["host"]) == member.port
         heard = member.heard.get(entry["_id"], {})
         alive = mine or now - heard.get("at", 0.0) < TICK * 25
         state = member.state if mine else heard["state"] if alive else "DOWN"
@@ -654,7 +652,7 @@ def reconfig(member: SimulatedMongod, command: Document, session: Session) -> Do
         new["version"] = max(new["version"], old["version"]) + random.randint(10_000, 110_000)
     new["term"] = -1 if force else member.disk.term
     successor(old, new, force)
-    mine = next((one for one in new["members"] if port_of(one["host"]) == member.port), None)
+    mine = next((one for one in new["members"] if member.network.port_of(one["host"]) == member.port), None)
     if mine is None:
         raise Failure(74, "NodeNotFound", f"No host described in new configuration with {{version: {new['version']}}} maps to this node")
     if not force:

@@ -12,6 +12,7 @@ import hashlib
 import hmac
 import os
 import socket
+import ssl
 import struct
 import threading
 import typing as t
@@ -44,8 +45,9 @@ class Session:
 class Listener:
     """Accepts connections while it is open; ``answer`` gets every command with its database and session."""
 
-    def __init__(self, port: int, answer: Callable[[Document, Session], Document]) -> None:
+    def __init__(self, port: int, answer: Callable[[Document, Session], Document], tls: ssl.SSLContext | None = None) -> None:
         self._answer = answer
+        self._tls = tls
         self._sockets: set[socket.socket] = set()
         self._lock = threading.Lock()
         self._server = socket.create_server(("127.0.0.1", port))
@@ -74,6 +76,13 @@ class Listener:
     def _serve(self, sock: socket.socket) -> None:
         session = Session()
         try:
+            if self._tls is not None:
+                sock.settimeout(10)
+                plain, sock = sock, self._tls.wrap_socket(sock, server_side=True)
+                sock.settimeout(None)
+                with self._lock:
+                    self._sockets.discard(plain)
+                    self._sockets.add(sock)
             with sock:
                 while True:
                     size, request, _to, opcode = struct.unpack("<iiii", _exactly(sock, 16))
