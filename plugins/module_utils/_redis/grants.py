@@ -247,7 +247,7 @@ def _look(cluster: Cluster, params: Params, clock: Clock) -> tuple[list[Server],
     if silent and params["complete"]:
         listed = "; ".join(f"{node.name}: {node.problem}" for node in silent)
         raise PlatformError(
-            f"Not every node answered within {params['timeout']:g} s, so nothing was changed ({listed}). Bring them back, or leave them out with complete: false."
+            f"Not every node answered within {params['timeout']:g} s ({listed}). Bring them back and run again, or leave them out with complete: false."
         )
     live = [node for node in observation.nodes if node.live]
     questions = [
