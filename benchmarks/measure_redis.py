@@ -171,6 +171,7 @@ def failing_over(lab: Lab, nodes: Nodes) -> list[Row]:
     for _turn in range(lab.repeat):
         for kind, times in (("planned", planned), ("unplanned", unplanned)):
             start_over(nodes)
+            os.environ["XDG_STATE_HOME"] = f"{nodes.directory}-{time.monotonic_ns()}"
             nodes.converge()
             nodes.wait(nodes.settled, 60)
             master = nodes.masters()[0]

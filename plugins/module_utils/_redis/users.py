@@ -26,7 +26,7 @@ HEALTH_KEYS = "~progressive.platform:health:*"
 RULES: dict[str, str] = {
     # The module redis_cluster and the pods' own scripts: all of the cluster's administration, and keys only as far as moving slots needs them.
     OPERATOR: (
-        "~* -@all +ping +info +role +command +dbsize +select +wait +readonly +readwrite +asking +cluster "
+        "~* -@all +ping +info +role +command +dbsize +time +select +wait +readonly +readwrite +asking +cluster "
         "+config|get +config|set +config|rewrite +config|resetstat +acl|cat +acl|list +acl|getuser +acl|setuser +acl|deluser +acl|save +acl|whoami "
         "+client|list +client|info +client|kill +client|setname +client|no-evict +client|pause +client|unpause "
         "+function|list +function|dump +function|load +function|restore +function|delete +function|flush "
