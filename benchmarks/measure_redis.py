@@ -14,6 +14,7 @@ from __future__ import annotations
 import itertools
 import multiprocessing
 import os
+import resource
 import statistics
 import subprocess
 import time
@@ -22,6 +23,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from ansible_collections.progressive.platform.plugins.module_utils._redis import slots
+from ansible_collections.progressive.platform.plugins.module_utils._redis.observe import parse_info
 from ansible_collections.progressive.platform.tests.redis.lab import Lab as Nodes
 from ansible_collections.progressive.platform.tests.redis.lab import Server, own_entry
 from ansible_collections.progressive.platform.tests.redis.traffic import Client, Traffic
@@ -39,15 +41,27 @@ Times = dict[str, list[float]]
 
 
 def time_both(nodes: Nodes, work: Callable[[], Any], times: Times) -> None:
-    """Seconds until ``work`` returned, and until the end point."""
+    """Seconds until ``work`` returned, and until the end point; and of processors, the servers' and the caller's, which a busy machine changes least."""
+    spent = processors(nodes)
     began = time.perf_counter()
     work()
     times.setdefault("process", []).append(time.perf_counter() - began)
+    times.setdefault("processors", []).append(processors(nodes) - spent)
     while not nodes.settled():
         if time.perf_counter() - began > ENDS_WITHIN:
             raise SystemExit(f"no end point within {ENDS_WITHIN} s")
         time.sleep(0.01)
     times.setdefault("end point", []).append(time.perf_counter() - began)
+
+
+def processors(nodes: Nodes) -> float:
+    """Seconds that this process, the commands it has waited for, and the servers have spent so far."""
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    used = time.process_time() + children.ru_utime + children.ru_stime
+    for server in nodes.servers:
+        info = parse_info(str(server("INFO", "cpu")))
+        used += float(info["used_cpu_sys"]) + float(info["used_cpu_user"])
+    return used
 
 
 def start_over(nodes: Nodes) -> None:

@@ -165,6 +165,9 @@ class Lab:
     def add(self, count: int, host: str = "127.0.0.1", **options: str) -> list[Server]:
         new = [self.kind(self.directory / f"node-{self.made + index}", host, **options) for index in range(count)]
         self.made += count
+        for server in new:  # none listens yet, so two could have found the same port
+            while server.port in {other.port for other in (*self.servers, *new) if other is not server}:
+                server.renumber()
         self.servers += new
         for server in new:
             server.launch()
