@@ -144,6 +144,23 @@ def test_a_failed_master_is_replaced_and_comes_back_over_tls(secure: SecureLab) 
     hidden(result)
 
 
+def test_slots_move_with_their_keys_over_tls_as_the_operator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """MIGRATE logs in at the other node: as the operator, by TLS, and nothing of it is shown."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    lab = SecureLab(tmp_path / "lab", secrets())
+    try:
+        lab.add(3)
+        lab.converge(replicas_per_master=0)
+        lab.fill(60)
+        lab.add(1)
+        moved = lab.converge(masters=4, replicas_per_master=0)
+        assert moved["state"] == "S4" and len(lab.masters()) == 4 and lab.read(60) == 60
+        hidden(moved)
+        lab.quiet(masters=4, replicas_per_master=0)
+    finally:
+        lab.stop()
+
+
 # ---- what each user may, on the server itself -------------------------------------------------------------------------------
 
 PERMITTED: dict[str, list[str]] = {
