@@ -38,10 +38,10 @@ def mmdebstrap(base: Base, target: Path) -> list[str]:
         "mmdebstrap",
         "--quiet",
         "--variant=essential",
+        *also,  # before the other hooks, which read the package lists
         f"--hook-dir={MERGED_USR_HOOK}",
         f"--include={packages}",
         *exclude,
-        *also,
         base.suite,
         str(target),
         *mirror,
