@@ -68,7 +68,7 @@ options:
     default: 0.0
   scratch:
     description:
-      - For O(mode=drill), the pod of an empty redis-server that is no member of a cluster and takes the same password.
+      - For O(mode=drill), the pod of an empty redis-server that is no member of a cluster and takes the same login (and O(tls), where given).
       - Without it a redis-server is started on the host the module runs on, reached by a socket in a private directory.
     type: dict
     suboptions:

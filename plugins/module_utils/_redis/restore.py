@@ -67,15 +67,26 @@ def run(params: Params, context: Context) -> Result:
     began = context.clock.now()
     catalog = Catalog(storage.storage_of(params), COMPONENT, params.get("backup_name") or params["name"])
     backup = catalog.find(params["backup"])
-    with tempfile.TemporaryDirectory(prefix="progressive-restore-", dir=(params["storage"] or {}).get("spool")) as directory:
-        _refuse_no_room(backup, params, Path(directory))
+    with _workspace(params["storage"].get("spool")) as directory:
+        _refuse_no_room(backup, params, directory)
         context.progress.report(COMPONENT, f"backup {backup.id}: {backup.size / 1e6:.0f} MB are read and checked")
-        parts = parts_of(backup, catalog.checked(backup, Path(directory)))
+        parts = parts_of(backup, catalog.checked(backup, directory))
         for part in parts:
             _refuse_cut_off(part)
         task = _Task(params, context, backup, parts, began)
         with opened(params, context) as (cluster, store):
             return {"restore": task.restore, "compare": task.compare, "drill": task.drill}[params["mode"]](cluster, store)
+
+
+@contextlib.contextmanager
+def _workspace(spool: str | None) -> Iterator[Path]:
+    """A directory for what is fetched: not the storage's own spool, which a read-only volume could not have."""
+    try:
+        directory = tempfile.TemporaryDirectory(prefix="progressive-restore-", dir=spool)
+    except OSError as error:
+        raise PlatformError(f"storage.spool {spool} cannot be written to: {error.strerror}.") from error
+    with directory as path:
+        yield Path(path)
 
 
 def parts_of(backup: Backup, paths: Mapping[str, Path]) -> list[Part]:
