@@ -11,7 +11,7 @@ import contextlib
 import dataclasses
 import time
 import typing as t
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from ansible_collections.progressive.platform.plugins.module_utils._kube.arguments import CONNECTION
 from ansible_collections.progressive.platform.plugins.module_utils._kube.client import Client, connect
@@ -39,8 +39,8 @@ ACTS_AT_MOST = 100
 POLL_FIRST, POLL_GROWTH, POLL_LAST = 0.1, 1.3, 1.0
 FAILING_AT_MOST = 30.0
 """Seconds for which Patroni may refuse the same action (a switchover while a standby catches up) before that is the answer."""
-HEARD_WITHIN = 3.0
-"""Seconds, beside one round of Patroni, after which every member has seen a change of the settings and says whether it needs a restart."""
+BEGUN_WITHIN = 5.0
+"""Seconds, for settings beside one round of Patroni, after which what was begun shows: a copy, or that a parameter takes a restart."""
 
 MEMBERS: dict[str, t.Any] = {
     "pods": {
@@ -183,6 +183,14 @@ def secret_of(params: Params, client: Client | None, option: str) -> dict[str, s
     return {key: base64.b64decode(value).decode() for key, value in (found.get("data") or {}).items()}
 
 
+class Expected(t.NamedTuple):
+    """What an action that was taken shows before long."""
+
+    what: str
+    until: float
+    shows: Callable[[Observation], bool]
+
+
 class Convergence:
     """One run: from what is there to what is wanted, or to the reason why not."""
 
@@ -196,7 +204,7 @@ class Convergence:
         self.steps: list[Decision] = []
         self.since: dict[str, float] = {}
         self.failing: tuple[str, float] = ("", 0.0)
-        self.unheard: tuple[frozenset[str], float] = (frozenset(), 0.0)
+        self.expected: Expected | None = None
         self.told = ""
 
     def run(self) -> Result:
@@ -236,17 +244,16 @@ class Convergence:
         picture = Picture(observation, self.desired, {key: now - since for key, since in self.since.items()})
         found = findings(picture)
         self.since = {decision.key: self.since.get(decision.key, now) for decision in found if isinstance(decision, Wait)}
-        if not found and (unheard := self._unheard(observation)):
-            return unheard
+        if not found and (outstanding := self._outstanding(observation)):
+            return outstanding
         return found[0] if found else Done()
 
-    def _unheard(self, observation: Observation) -> Wait | None:
-        """Parameters that were just changed and take a restart: whoever does not say so yet has not heard of them."""
-        parameters, until = self.unheard
-        silent = [member.target.name for member in observation.live if not member.pending]
-        if not self.desired.restart or not parameters or self.clock.now() > until or not silent:
+    def _outstanding(self, observation: Observation) -> Wait | None:
+        """What was just begun and does not show yet: without it the next look would take the cluster for finished."""
+        if self.expected is None or self.clock.now() > self.expected.until or self.expected.shows(observation):
+            self.expected = None
             return None
-        return Wait("unheard", f"{', '.join(silent)} have not looked at the new settings yet", until, "")
+        return Wait("outstanding", self.expected.what, self.expected.until, "")
 
     def _check_time(self, decision: Decision, observation: Observation) -> None:
         if isinstance(decision, Wait) and decision.own_time:
@@ -276,12 +283,17 @@ class Convergence:
                 observation.facts.restart if observation.facts else frozenset()
             )
             refusal = self.cluster.tell(primary, act.kind, act.body)
-            rounds = float(self.desired.config.get("loop_wait") or 10)
-            self.unheard = (changed, self.clock.now() + rounds + HEARD_WITHIN)
+            until = self.clock.now() + float(self.desired.config.get("loop_wait") or 10) + BEGUN_WITHIN
+            what = f"not every member has looked at {', '.join(sorted(changed))} yet"
+            heard = Expected(what, until, lambda seen: all(member.pending for member in seen.live))
+            self.expected = heard if changed and self.desired.restart else None
         elif member := observation.named(act.member):
             refusal = self.cluster.replace(member) if act.kind == "replace" else self.cluster.tell(member, act.kind, act.body)
             if act.kind == "reinit" and not refusal:
                 self.desired = dataclasses.replace(self.desired, reinit=self.desired.reinit - {act.member})
+                name = act.member
+                until = self.clock.now() + BEGUN_WITHIN
+                self.expected = Expected(f"{name} has not begun to copy yet", until, lambda seen: not _streams(seen, name))
         if not refusal:
             self.failing = ("", 0.0)
             self.steps.append(act)
@@ -341,3 +353,8 @@ class Convergence:
         )
         texts += ["the archive of WAL fails; the primary keeps what it cannot archive"] if facts and facts.archive.failing else []
         return [] if self.context.check else texts
+
+
+def _streams(seen: Observation, name: str) -> bool:
+    member = seen.named(name)
+    return member is not None and member.streaming

@@ -205,7 +205,7 @@ class Cluster:
 
     def tell(self, member: Member, kind: str, body: Json) -> str:
         """Have Patroni do something; returns why it did not, empty when it did."""
-        method, path = {"config": ("PATCH", "/config")}.get(kind, ("POST", f"/{kind}"))
+        method, path = {"config": ("PATCH", "/config"), "reinit": ("POST", "/reinitialize")}.get(kind, ("POST", f"/{kind}"))
         try:
             self.ask(member.target, method, path, body, ANSWER_WITHIN if kind == "config" else SWITCH_WITHIN)
         except Refused as error:

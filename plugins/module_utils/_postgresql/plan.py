@@ -181,9 +181,9 @@ def presence(picture: Picture) -> Decision | None:
     silent = [member for member in members if not member.live]
     if silent:
         said = "; ".join(f"{member.target.name}: {member.problem}" for member in silent)
-        return Wait(
-            f"silent {_names(silent)}", said, SILENT_FOR, f"{said}. Look at the pod's events and log; the others serve without it.", True
-        )
+        limit = min(SILENT_FOR, picture.desired.copy_timeout)
+        refusal = f"{said}. Look at the pod's events and log; the others serve without it."
+        return Wait(f"silent {_names(silent)}", said, limit, refusal, True)
     idle = [member for member in members if not member.primary and not member.streaming]
     busy = [member for member in idle if member.state in COPYING or (member.state == "stopped" and not member.system)]
     if busy:

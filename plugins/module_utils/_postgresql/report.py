@@ -83,7 +83,7 @@ def _commands(step: Act) -> list[str]:
         return [f"{statement.database}: {statement.shown}" for statement in step.statements]
     if step.kind == "replace":
         return [f"evict pod {step.member}"]
-    return [f"{'PATCH /config' if step.kind == 'config' else f'POST /{step.kind}'} {step.body}"]
+    return [f"{'PATCH' if step.kind == 'config' else 'POST'} /{'reinitialize' if step.kind == 'reinit' else step.kind} {step.body}"]
 
 
 def topology(picture: Picture) -> t.Any:
