@@ -44,7 +44,7 @@ ARGUMENTS: dict[str, t.Any] = {
     "backup_name": {"type": "str"},
     "overwrite": {"type": "str", "no_log": False},
     "verify": {"type": "bool", "default": True},
-    "keys_per_second": {"type": "float", "default": 0.0},
+    "keys_per_second": {"type": "float", "default": 0.0, "no_log": False},
     "scratch": {
         "type": "dict",
         "options": {
