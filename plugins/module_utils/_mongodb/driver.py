@@ -172,4 +172,4 @@ def _reached(host: str, port: int) -> None:
 
 def _short(error: Exception) -> str:
     """The driver's own words without its picture of the topology."""
-    return str(error).split(", Timeout:")[0].split(" (configured timeouts")[0]
+    return str(error).partition(", Timeout:")[0].partition(" (configured timeouts")[0]
