@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import base64
 import datetime
+import importlib.util
 import ipaddress
 import typing as t
 from collections.abc import Sequence
@@ -130,12 +131,10 @@ def _check(params: Params) -> None:
             f"renew_before ({params['renew_before']}) must be more than 0 and less than days ({params['days']}), "
             f"and days not more than authority_days ({params['authority_days']})."
         )
-    try:
-        import cryptography  # noqa: F401
-    except ImportError as error:
+    if importlib.util.find_spec("cryptography") is None:
         raise PlatformError(
-            f"The Python library cryptography is missing on the host the module runs on ({error}). Run: pip install cryptography"
-        ) from error
+            "The Python library cryptography is missing on the host the module runs on. Run: pip install 'cryptography>=42'"
+        )
 
 
 def _ensure(client: Client, namespace: str, params: Params, now: datetime.datetime, dry: bool) -> Result:
