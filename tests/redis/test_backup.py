@@ -23,9 +23,11 @@ from ansible_collections.progressive.platform.plugins.module_utils._redis.observ
 from ansible_collections.progressive.platform.plugins.module_utils._redis.rdb import slot_of
 from ansible_collections.progressive.platform.plugins.module_utils._run import Context, PlatformError, Result
 from ansible_collections.progressive.platform.tests.redis.lab import Lab, Server, arguments, own_entry
-from ansible_collections.progressive.platform.tests.unit.backup.s3 import SECRET, emptied, simulator  # noqa: F401
+from ansible_collections.progressive.platform.tests.unit.backup import s3
+from ansible_collections.progressive.platform.tests.unit.backup.s3 import SECRET, emptied
 
 LIBRARY = "#!lua name=shop\nredis.register_function('price', function(keys, args) return 7 end)"
+simulator = s3.simulator
 Raw: t.TypeAlias = "tuple[str | bytes, ...]"
 
 
@@ -191,7 +193,7 @@ def test_restores_into_the_same_number(lab: Lab, target: Lab, place: dict[str, t
     assert digests(three) == digests(source)
 
 
-def test_through_s3(lab: Lab, simulator: str) -> None:  # noqa: F811
+def test_through_s3(lab: Lab, simulator: str) -> None:
     place = emptied(simulator)
     source = form(lab, 3)
     fill(source)

@@ -62,7 +62,6 @@ class Storage(t.Protocol):
 
     def names(self, prefix: str) -> list[str]:
         """All files below a folder."""
-        ...
 
     def read(self, name: str) -> bytes: ...
 
@@ -70,17 +69,14 @@ class Storage(t.Protocol):
 
     def upload(self, name: str, path: Path) -> None:
         """Keep a file that was made in ``spool``; it is gone from there afterwards."""
-        ...
 
     def fetch(self, name: str, directory: Path) -> Path:
         """A local file with the content: the stored one itself, or a copy in ``directory``."""
-        ...
 
     def remove(self, names: list[str]) -> None: ...
 
     def spool(self) -> contextlib.AbstractContextManager[Path]:
         """A directory for files on their way here, removed with what is left in it."""
-        ...
 
     def __str__(self) -> str: ...
 

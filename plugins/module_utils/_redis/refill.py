@@ -13,7 +13,7 @@ import dataclasses
 import threading
 import time
 import typing as t
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -299,15 +299,17 @@ def functions_of(parts: Sequence[Part]) -> dict[str, bytes]:
     return found
 
 
-def _functions(part: Part) -> Iterator[bytes]:
+def _functions(part: Part) -> list[bytes]:
+    found: list[bytes] = []
     with mapped(part.path) as data:
         try:
             for item in rdb.Reader(data):
                 if not isinstance(item, rdb.Function):
-                    return
-                yield item.code
+                    break
+                found.append(item.code)
         except rdb.Damaged as error:
             raise PlatformError(f"{part.name} cannot be read: {error}. Take another backup (backup: ID).") from error
+    return found
 
 
 def held_functions(connection: Connection, clock: Clock) -> dict[str, bytes]:

@@ -41,7 +41,6 @@ class Store(t.Protocol):
 
     def note(self, kind: str) -> dict[str, t.Any]:
         """What a backup, a restore or a drill has left here; empty when there was none."""
-        ...
 
     def keep(self, kind: str, facts: t.Mapping[str, t.Any]) -> None: ...
 

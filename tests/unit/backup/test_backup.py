@@ -24,9 +24,12 @@ from ansible_collections.progressive.platform.plugins.module_utils._backup.catal
     to_json,
 )
 from ansible_collections.progressive.platform.plugins.module_utils._run import PlatformError
-from ansible_collections.progressive.platform.tests.unit.backup.s3 import SECRET, bucket_of, emptied, simulator  # noqa: F401
+from ansible_collections.progressive.platform.tests.unit.backup import s3
+from ansible_collections.progressive.platform.tests.unit.backup.s3 import SECRET, bucket_of, emptied
 
 NOW = datetime.datetime(2026, 11, 23, 12, tzinfo=datetime.UTC)
+
+simulator = s3.simulator
 
 
 def identifier(days: float) -> str:
@@ -164,7 +167,7 @@ def test_a_directory_is_its_owners_only_and_clears_up_after_the_killed(tmp_path:
     assert not left.exists()
 
 
-def test_a_storage_that_cannot_be_used_says_why(tmp_path: Path, simulator: str) -> None:  # noqa: F811
+def test_a_storage_that_cannot_be_used_says_why(tmp_path: Path, simulator: str) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(PlatformError, match=r"storage .*/file/x cannot be written to: Not a directory"):
         storage.Directory(str(tmp_path / "file" / "x")).write("a", b"x")
