@@ -65,9 +65,9 @@ options:
       - C(mongodb) takes C(namespace), C(selector), C(domain), C(port), C(replica_set), C(members), C(lag) (seconds), C(username),
         C(password_secret), C(tls) and C(write). One primary that every member follows, nobody behind, and a row written by majority
         is read from a majority.
-      - C(postgresql) takes C(namespace), C(selector), C(port), C(rest_port), C(members), C(synchronous), C(lag) (bytes), C(delay) (seconds),
-        C(password_secret) and C(write). One primary that all agree on, replicas that stream and are not behind, slots and archive in
-        order, and a row written to the primary is read from each replica.
+      - C(postgresql) takes C(namespace), C(selector), C(port), C(rest_port), C(service) (the writers'), C(members), C(synchronous), C(lag)
+        (bytes), C(delay) (seconds), C(password_secret) and C(write). One primary that all agree on and the Service leads to, replicas
+        that stream and are not behind, slots and archive in order, and a row written to the primary is read from each replica.
       - C(redis) takes C(namespace), C(selector), C(port), C(masters), C(replicas_per_master), C(password_secret) (C(name), C(key),
         C(namespace)), C(username), C(tls) (as module P(progressive.platform.redis_cluster#module) takes them), C(certificate_days), C(write) and
         C(title). Every node's view is equal, all slots are served, links are up, shards are spread over nodes and zones, no certificate ends

@@ -119,6 +119,7 @@ KINDS: dict[str, Kind] = {
             "selector": {"type": "str", "required": True},
             "port": {"type": "int", "default": 5432},
             "rest_port": {"type": "int", "default": 8008},
+            "service": {"type": "str", "default": ""},
             "members": {"type": "int", "default": 3},
             "synchronous": {"type": "bool", "default": False},
             "lag": {"type": "int", "default": 16777216},

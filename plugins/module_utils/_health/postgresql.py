@@ -45,6 +45,11 @@ def postgresql(options: Options, scene: Scene, until: float) -> Finding:
             problem = f"no pod has the labels {options['selector']} in namespace {options['namespace']}: the StatefulSet is gone or empty"
             return verdict(expected, "no pod", [problem])
         problems = problems_of(seen, options)
+        if options["service"]:
+            slices = scene.cluster.slices(options["namespace"], options["service"])
+            problems += misled(
+                seen, options["service"], {address for endpoint, _ports in slices for address in endpoint.get("addresses") or []}
+            )
         read = 0
         if options["write"] and not scene.check_mode and seen.primary:
             read, unread = probe(cluster, seen, scene)
@@ -83,6 +88,16 @@ def problems_of(seen: Observation, options: Options) -> list[str]:
         if member.failsafe or member.silence > SILENT:
             problems.append(f"{member.target.name} has not reached the API server for {age(member.silence)}")
     return problems + _facts(seen)
+
+
+def misled(seen: Observation, service: str, addresses: set[str]) -> list[str]:
+    """Where the writers' Service leads, when it is not to the primary and to nobody else."""
+    primary = seen.primary
+    if primary is None or addresses == {primary.target.host}:
+        return []
+    names = {member.target.host: member.target.name for member in seen.members}
+    others = ", ".join(sorted(f"{names.get(address, 'no member')} ({address})" for address in addresses)) or "nobody"
+    return [f"Service {service} leads to {others}, not to the primary {primary.target.name} alone"]
 
 
 def _leadership(seen: Observation) -> list[str]:

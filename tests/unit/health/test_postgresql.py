@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.progressive.platform.plugins.module_utils._health.postgresql import problems_of
+from ansible_collections.progressive.platform.plugins.module_utils._health.postgresql import misled, problems_of
 from ansible_collections.progressive.platform.plugins.module_utils._postgresql.model import Archive, Link, Observation, Slot
 
 _spec = importlib.util.spec_from_file_location("views", Path(__file__).parents[1] / "postgresql" / "views.py")
@@ -75,3 +75,17 @@ def test_a_fault_is_named(seen: Observation, words: str) -> None:
 
 def test_without_synchronous_commits_nobody_misses_a_standby() -> None:
     assert problems_of(behind(sync="async"), {**OPTIONS, "synchronous": False}) == []
+
+
+@pytest.mark.parametrize(
+    ("addresses", "words"),
+    [
+        ({"10.0.0.1"}, ""),
+        (set(), "leads to nobody"),
+        ({"10.0.0.2"}, "leads to postgres-1 (10.0.0.2)"),
+        ({"10.0.0.1", "10.9.9.9"}, "leads to no member (10.9.9.9), postgres-0 (10.0.0.1)"),
+    ],
+)
+def test_where_the_writers_service_leads(addresses: set[str], words: str) -> None:
+    said = "; ".join(misled(observation(), "postgres-primary", addresses))
+    assert (words in said) if words else said == ""
