@@ -11,6 +11,7 @@ alone (a Secret says which are next, current and former), so the next run finish
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import typing as t
 from collections.abc import Mapping, Sequence
@@ -238,54 +239,58 @@ def _default(server: Server, warnings: list[str]) -> list[Action]:
     return [Action(server.name, ("ACL", "SETUSER", DEFAULT_USER, "reset"), "nobody uses the default user", CLOSE)]
 
 
+QUESTIONS: tuple[tuple[str, ...], ...] = (
+    ("ACL", "LIST"),
+    ("CONFIG", "GET", "masteruser"),
+    ("CONFIG", "GET", "masterauth"),
+    ("CONFIG", "GET", "aclfile"),
+    ("CLIENT", "LIST"),
+)
+
+
 def _look(cluster: Cluster, params: Params, clock: Clock) -> tuple[list[Server], list[Node]]:
     """The users of every node that answers; raises PlatformError when one does not let us in, or when all must answer and one does not."""
     deadline = clock.now() + params["timeout"]
     while True:
-        observation = cluster.observe(None)
-        refusal = unusable(Picture(observation, Desired()))
-        if refusal is not None:
-            raise PlatformError(refusal.reason, state=refusal.state)
-        silent = [node for node in observation.nodes if not node.live]
-        if not silent or not params["complete"] or clock.now() > deadline:
+        servers, silent = _ask(cluster)
+        if not silent or not params["complete"]:
+            return servers, silent
+        if clock.now() > deadline:
             break
         clock.sleep(POLL)
-    if silent and params["complete"]:
-        listed = "; ".join(f"{node.name}: {node.problem}" for node in silent)
-        raise PlatformError(
-            f"Not every node answered within {params['timeout']:g} s ({listed}). Bring them back and run again, or leave them out with complete: false."
-        )
-    live = [node for node in observation.nodes if node.live]
-    questions = [
-        ("ACL", "LIST"),
-        ("CONFIG", "GET", "masteruser"),
-        ("CONFIG", "GET", "masterauth"),
-        ("CONFIG", "GET", "aclfile"),
-        ("CLIENT", "LIST"),
-    ]
-    answers = cluster.ask({node.name: questions for node in live})
+    listed = "; ".join(f"{node.name}: {node.problem}" for node in silent)
+    raise PlatformError(
+        f"Not every node answered within {params['timeout']:g} s ({listed}). Bring them back and run again, or leave them out with complete: false."
+    )
+
+
+def _ask(cluster: Cluster) -> tuple[list[Server], list[Node]]:
+    """One look: the users of the nodes that answer, and the nodes that do not, or stop to."""
+    observation = cluster.observe(None)
+    refusal = unusable(Picture(observation, Desired()))
+    if refusal is not None:
+        raise PlatformError(refusal.reason, state=refusal.state)
+    silent = [node for node in observation.nodes if not node.live]
+    answers = cluster.ask({node.name: QUESTIONS for node in observation.live})
     categories: dict[str, Categories] = {}
     servers = []
-    for node in live:
-        listed_users, user, auth, file, clients = _replies(node.name, questions, answers[node.name])
-        if node.version not in categories:
-            categories[node.version] = _categories(cluster, node.name)
-        servers.append(
-            Server(
-                node.name,
-                parse_list(t.cast("list[str]", listed_users)),
-                categories[node.version],
-                str(t.cast("list[Reply]", user)[1]),
-                str(t.cast("list[Reply]", auth)[1]),
-                *_as_default(str(clients), cluster, node.name),
-                bool(t.cast("list[Reply]", file)[1]),
-            )
-        )
+    for node in observation.live:
+        try:
+            listed, user, auth, file, clients = _replies(node.name, QUESTIONS, answers[node.name])
+            if node.version not in categories:
+                categories[node.version] = _categories(cluster, node.name)
+        except ConnectionLost as error:
+            silent.append(dataclasses.replace(node, problem=str(error), kind="absent"))
+            continue
+        users = parse_list(t.cast("list[str]", listed))
+        said = [str(t.cast("list[Reply]", one)[1]) for one in (user, auth, file)]
+        default = _as_default(str(clients), cluster, node.name)
+        servers.append(Server(node.name, users, categories[node.version], said[0], said[1], *default, bool(said[2])))
     return servers, silent
 
 
 def _categories(cluster: Cluster, name: str) -> Categories:
-    """One node of each version is asked which commands it has."""
+    """One node of each version is asked which commands it has. Raises ConnectionLost."""
     question = [("ACL", "CAT")]
     names = [str(one) for one in t.cast("list[Reply]", _replies(name, question, cluster.ask({name: question})[name])[0])]
     questions = [("ACL", "CAT", category) for category in names]
@@ -314,7 +319,7 @@ def _as_default(clients: str, cluster: Cluster, name: str) -> tuple[tuple[str, .
 
 def _replies(name: str, questions: Sequence[tuple[str, ...]], answers: Sequence[Reply] | ConnectionLost) -> Sequence[Reply]:
     if isinstance(answers, ConnectionLost):
-        raise PlatformError(f"{name}: {answers}. Run again.")
+        raise answers
     for question, answer in zip(questions, answers, strict=True):
         if isinstance(answer, ReplyError):
             name_of = "|".join(question[:2]).lower()
@@ -326,8 +331,9 @@ def _replies(name: str, questions: Sequence[tuple[str, ...]], answers: Sequence[
 
 
 def _send(cluster: Cluster, plan: Sequence[Action]) -> None:
+    """Whatever is not answered is looked at again; what is refused ends the run."""
     for action, reply in cluster.send(plan).items():
-        if isinstance(reply, (ReplyError, ConnectionLost)):
+        if isinstance(reply, ReplyError):
             raise PlatformError(
                 f"{action.node} refuses {shown(action.command)} ({action.reason}): {reply}. What was sent before it stays, and later steps were not begun; "
                 "run again when it is mended.",
