@@ -15,7 +15,7 @@ from collections.abc import Iterable
 
 from ansible_collections.progressive.platform.plugins.module_utils._redis.model import Act, Decision, Done, Refuse, Wait
 from ansible_collections.progressive.platform.plugins.module_utils._redis.picture import Picture
-from ansible_collections.progressive.platform.plugins.module_utils._redis.stages.elections import elections
+from ansible_collections.progressive.platform.plugins.module_utils._redis.stages.elections import elections, reunion
 from ansible_collections.progressive.platform.plugins.module_utils._redis.stages.live import configured
 from ansible_collections.progressive.platform.plugins.module_utils._redis.stages.membership import forget, join
 from ansible_collections.progressive.platform.plugins.module_utils._redis.stages.migration import (
@@ -99,6 +99,7 @@ STAGES: tuple[Stage, ...] = (
     restore_early,
     loading,
     stuck,
+    reunion,
     elections,
     crashing,
     absent,

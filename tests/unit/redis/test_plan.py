@@ -39,6 +39,17 @@ def open_at(observation: Observation, index: int, slot: int, direction: str, oth
     return change(changed, index, open_keys={slot: keys})
 
 
+def owned_by_nobody(observation: Observation, slot: int) -> Observation:
+    """A slot that is no node's in any view; everybody has counted, and has no key of it."""
+    nodes = tuple(
+        dataclasses.replace(
+            one, stray_keys={}, entries={key: dataclasses.replace(it, slots=it.slots & ~(1 << slot)) for key, it in one.entries.items()}
+        )
+        for one in observation.nodes
+    )
+    return dataclasses.replace(observation, nodes=nodes)
+
+
 def lost_master(keys: int = 5) -> Observation:
     """redis-0's volume is gone, the others see its old ID fail; redis-5 has its copy."""
     observation = without(healthy(keys=keys), 0)
@@ -107,6 +118,12 @@ def gone(observation: Observation) -> Observation:
     alone = node(6, [entry(6, epoch=0)], cluster_ok=False, current_epoch=0)
     silent = change(observation, 7, problem="refused", kind="absent", entries={}).nodes[7]
     return dataclasses.replace(healthy(), nodes=(*kept, alone, silent))
+
+
+def forgetful(observation: Observation, viewer: int, index: int) -> Observation:
+    """One node has been told to forget another."""
+    rest = {key: one for key, one in observation.nodes[viewer].entries.items() if key != node_id(index)}
+    return change(observation, viewer, entries=rest)
 
 
 def uncounted(index: int) -> Observation:
@@ -214,6 +231,26 @@ TABLE: list[tuple[str, Observation, dict[str, t.Any], dict[str, float], type, st
         "cannot reach each other on the cluster bus",
     ),
     ("election", lost_master(), {}, {}, Wait, "S9", "waiting for a replica"),
+    (
+        "an election among members that moved",
+        everywhere_but(lost_master(), 0, entry(1, owned=THIRDS[1], host="10.9.9.1", connected=False)),
+        {},
+        {},
+        Wait,
+        "S9",
+        "waiting for a replica",
+    ),
+    (
+        "an election among members that moved, for long",
+        everywhere_but(lost_master(), 0, entry(1, owned=THIRDS[1], host="10.9.9.1", connected=False)),
+        {},
+        {"moved": 100.0},
+        Act,
+        "S6",
+        "redis-1 answer at new addresses",
+    ),
+    ("an election needs a member that was forgotten", forgetful(lost_master(), 2, 5), {}, {}, Act, "S8", "that an election needs"),
+    ("an election, and nobody comes back", forgetful(lost_master(), 2, 5), {}, LONG, Refuse, "S9", f"allow_data_loss ({node_id(0)})"),
     ("no election", lost_master(), {}, LONG, Refuse, "S9", f"allow_data_loss ({node_id(0)})"),
     ("no election, allowed", lost_master(), {"allow_data_loss": frozenset({node_id(0)})}, LONG, Act, "S9", "no replica is elected"),
     ("absent owner may come back", change(lost_master(), 5, problem="gone", kind="absent"), {}, LONG, Wait, "S17", "redis-5: gone"),
@@ -258,6 +295,15 @@ TABLE: list[tuple[str, Observation, dict[str, t.Any], dict[str, float], type, st
         Act,
         "S12",
         "left half done",
+    ),
+    (
+        "open slot with keys, and another slot without an owner",
+        owned_by_nobody(open_at(open_at(healthy(keys=9), 0, 5, "migrating", 1, 4), 1, 5, "importing", 0, 0), 7),
+        {},
+        {},
+        Refuse,
+        "S11",
+        "Slots 7 have no owner",
     ),
     ("only importing", open_at(healthy(keys=9), 1, 5, "importing", 0, 0), {}, {}, Act, "S13", "nothing has moved"),
     ("only importing, keys came", open_at(healthy(keys=9), 1, 5, "importing", 0, 2), {}, {}, Act, "S13", "go to the owner"),

@@ -11,9 +11,34 @@ from collections.abc import Mapping, Sequence
 from ansible_collections.progressive.platform.plugins.module_utils._redis import slots
 from ansible_collections.progressive.platform.plugins.module_utils._redis.model import Act, Action, Decision, Node, Refuse, Wait
 from ansible_collections.progressive.platform.plugins.module_utils._redis.picture import Picture
-from ansible_collections.progressive.platform.plugins.module_utils._redis.stages.common import FOREVER, ahead, foreign, reachable, redis_cli
+from ansible_collections.progressive.platform.plugins.module_utils._redis.stages.common import (
+    FOREVER,
+    ahead,
+    foreign,
+    meet,
+    reachable,
+    redis_cli,
+)
+from ansible_collections.progressive.platform.plugins.module_utils._redis.stages.network import moved
 
 Copies = Mapping[str, Sequence[Node]]
+
+
+def reunion(picture: Picture) -> Decision | None:
+    """S6 and S8 before S9 and S10: an election takes votes, and nobody votes who looks for the others elsewhere or has been told to forget them."""
+    if not _gone(picture) or picture.age("elections") > _patience(picture):
+        return None
+    elsewhere = moved(picture)
+    if isinstance(elsewhere, Act):
+        return elsewhere
+    kept = picture.kept
+    pairs = [
+        (viewer, node) for viewer in kept for node in kept if viewer is not node and node.knows(viewer.id) and not viewer.knows(node.id)
+    ]
+    if not pairs:
+        return None
+    actions = tuple(meet(viewer, node, f"{viewer.name} has forgotten {node.name}, which is of its cluster") for viewer, node in pairs)
+    return Act("S8", "meet", "members that an election needs do not know each other", actions)
 
 
 def elections(picture: Picture) -> Decision | None:

@@ -78,6 +78,8 @@ def open_slots(picture: Picture) -> Decision | None:
     if not carried:
         on_replicas = [node for node in picture.live if node.master and node.me.open_slots]
         return _reset_replicas(picture, on_replicas) if on_replicas else None
+    if picture.gap:
+        return None  # a cluster with a slot that nobody owns answers CLUSTERDOWN to MIGRATE as well: coverage comes first
     # First what has an end to go to: an owner that migrates would send a key that it has not on to that end.
     bound = {pair: chosen for pair, chosen in carried.items() if not pair[2]}
     transfers = tuple(
