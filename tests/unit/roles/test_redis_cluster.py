@@ -78,3 +78,5 @@ def test_what_is_set_live_is_nothing_secret_and_nothing_fixed() -> None:
 def test_release_of_an_image(engine: str, image: str, release: str) -> None:
     cluster = Cluster("production", {"redis_cluster_engine": engine, "redis_cluster_image": image})
     assert str(cluster.value("redis_cluster", "__redis_cluster_release")).strip() == release
+    claim = cluster.value("redis_cluster", "__redis_cluster_needs")["claims"][0]
+    assert (claim["container"], claim["engine"], str(claim["release"]).strip()) == ("redis", "redis_cluster_engine", release)
