@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from ansible_collections.progressive.platform.tests.redis.chaos import LONG_PATIENCE, NODE_TIMEOUT, PATIENCE, Broken, Case
+from ansible_collections.progressive.platform.tests.redis.chaos import LONG_PATIENCE, NODE_TIMEOUT, PATIENCE, Broken, Case, back
 from ansible_collections.progressive.platform.tests.redis.lab import Lab, own_entry
 
 SEED = int(os.environ.get("PROGRESSIVE_CHAOS_SEED", "1"))
@@ -73,7 +73,57 @@ def test_keys_of_an_importer_that_failed_over(chaos: Lab) -> None:
     chaos.wait(lambda: successor("CLUSTER", "COUNTKEYSINSLOT", slot) == len(keys))
     assert successor("CLUSTER", "FAILOVER") == "OK"
     chaos.wait(lambda: bool(own_entry(successor).slots))
-    assert case.attempt(PATIENCE, set(case.shadow.keys), []).kind == "healed"
+    assert case.attempt(PATIENCE, set(case.shadow.keys), []).kind == "healed", case.told()
+
+
+def test_keys_of_open_slots_move_once_every_slot_has_an_owner(chaos: Lab) -> None:
+    """Seed 7104: a cluster that is down for want of an owner answers CLUSTERDOWN to MIGRATE, and the open slot was looked at first for ever."""
+    case = Case(chaos, 7104, replicas=1)
+    case.form()
+    source, target = case.masters[:2]
+    mine = [slot for slot in dict.fromkeys(case.shadow.slots.values()) if own_entry(source).slots >> slot & 1]
+    target("CLUSTER", "SETSLOT", mine[0], "IMPORTING", source.id())
+    source("CLUSTER", "SETSLOT", mine[0], "MIGRATING", target.id())
+    for master in case.masters:
+        assert master("CLUSTER", "DELSLOTS", mine[1]) == "OK"
+    chaos.wait(lambda: all("cluster_state:fail" in master("CLUSTER", "INFO") for master in case.masters))
+    assert case.attempt(PATIENCE, set(case.shadow.keys), []).kind == "healed", case.told()
+
+
+def test_members_that_moved_meet_before_they_elect(chaos: Lab) -> None:
+    """Seed 7075: everybody is elsewhere and one master has lost its volume, so nobody reached anybody whose vote was needed.
+
+    A replica that was restarted, too, is not elected unasked: it cannot say how old its data is.
+    """
+    case = Case(chaos, 7075, replicas=1)
+    case.form()
+    lost = case.masters[0]
+    node_id = lost.id()
+    for server in chaos.servers:
+        server.kill()
+        case.move(server)
+    lost.wipe()
+    for server in chaos.servers:
+        server.launch()
+    for server in chaos.servers:
+        back(server)
+    assert case.attempt(LONG_PATIENCE, set(case.shadow.keys), [], allow_data_loss=[node_id]).kind == "healed", case.told()
+    assert "S6 meet" in case.story[-1] and "S9 failover" in case.story[-1]
+
+
+def test_whoever_has_forgotten_the_successor_meets_it_before_the_election(chaos: Lab) -> None:
+    """Seed 7074: a master that does not know a replica does not vote for it, and of three masters both that are left have to."""
+    case = Case(chaos, 7074, replicas=1)
+    case.form()
+    lost, voter = case.masters[:2]
+    successor = case.followers(lost)[0]
+    lost.kill()
+    lost.wipe()
+    case.move(lost)
+    assert voter("CLUSTER", "FORGET", successor.id()) == "OK"
+    back(lost)
+    assert case.attempt(LONG_PATIENCE, set(case.shadow.keys), []).kind == "healed", case.told()
+    assert own_entry(successor).is_master
 
 
 # The judge itself.
