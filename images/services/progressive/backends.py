@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 import typing as t
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import psycopg
 from redis.asyncio import RedisCluster
 from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.retry import Retry
@@ -172,7 +174,168 @@ class RedisBackend:
         await _close(self.client)
 
 
-FACTORIES = (RedisBackend.from_environment,)
+Link = psycopg.AsyncConnection[tuple[t.Any, ...]]
+T = t.TypeVar("T")
+
+
+class PostgresBackend:
+    """PostgreSQL: what is written goes to the primary and is read from a replica, or from the primary while no replica shows it.
+
+    A failover takes seconds, so what fails because there is no primary is tried again for as long as ``timeout``; every write may be repeated.
+    """
+
+    name = "postgresql"
+
+    # One version a step; each is done once, whoever starts first.
+    SCHEMA = (
+        "create table traces (key text primary key, value text not null, at timestamptz not null default now()); create index on traces (at)",
+    )
+    LOCK = 7_073_001  # of pg_advisory_xact_lock, so that ten pods that start at once migrate one after the other
+    WRITE = "insert into traces (key, value) values (%s, %s) on conflict (key) do update set value = excluded.value, at = now()"
+    READ = "select value from traces where key = %s"
+    FORGET = "delete from traces where key in (select key from traces where at < now() - make_interval(secs => %s) limit 10 for update skip locked)"
+    KEPT = 4  # idle connections to each Service
+    CATCH_UP = 1.0  # seconds a replica has to show what was just written, before the primary is asked
+    PAUSE = 0.1
+
+    def __init__(
+        self, primary: Address, replica: Address | None, database: str, user: str, password: Callable[[], str], timeout: float = 6.0
+    ) -> None:
+        self.primary = primary
+        self.replica = replica
+        self.timeout = timeout
+        self._database, self._user = database, user
+        self._password = password
+        self._idle: dict[Address, list[Link]] = {}
+
+    @classmethod
+    def from_environment(cls, environ: Environment) -> t.Self | None:
+        """POSTGRES_PRIMARY and POSTGRES_REPLICA (host:port), POSTGRES_DATABASE, POSTGRES_USER, POSTGRES_PASSWORD_FILE or POSTGRES_PASSWORD."""
+        found: dict[str, Address | None] = {}
+        for name in ("POSTGRES_PRIMARY", "POSTGRES_REPLICA"):
+            text = environ.get(name, "")
+            try:
+                given = addresses(text)
+            except ValueError as error:
+                raise SettingsError([f"{name} is {text!r}: {error}"]) from error
+            if len(given) > 1:
+                raise SettingsError([f"{name} is {text!r}: one host:port is wanted, the Service's"])
+            found[name] = given[0] if given else None
+        primary = found["POSTGRES_PRIMARY"]
+        if primary is None:
+            return None
+        if missing := [name for name in ("POSTGRES_DATABASE", "POSTGRES_USER") if not environ.get(name)]:
+            raise SettingsError([f"{name} is not set, and POSTGRES_PRIMARY is" for name in missing])
+        password, file = environ.get("POSTGRES_PASSWORD", ""), environ.get("POSTGRES_PASSWORD_FILE", "")
+
+        def current() -> str:
+            """A file is read for every new connection, so that a password that changes needs no restart."""
+            value = Path(file).read_text(encoding="utf-8").strip() if file else password
+            logs.hide(value)
+            return value
+
+        return cls(primary, found["POSTGRES_REPLICA"], environ["POSTGRES_DATABASE"], environ["POSTGRES_USER"], current)
+
+    async def check(self) -> None:
+        if await self._at(self.primary, lambda link: self._value(link, "select pg_is_in_recovery()"), tries=False):
+            raise BackendError("postgresql: the primary's Service leads to a replica")
+
+    async def touch(self, key: str, value: str) -> None:
+        async def write(link: Link) -> None:
+            await link.execute(self.WRITE, (key, value))
+            await link.execute(self.FORGET, (TRACE_SECONDS,))
+
+        await self._at(self.primary, write)
+        if self.replica and await self._shown(self.replica, key, value):
+            return
+        if await self._at(self.primary, lambda link: self._value(link, self.READ, key)) != value:
+            raise BackendError("postgresql: read back another value than was written")
+
+    async def migrate(self) -> tuple[int, int]:
+        async def bring(link: Link) -> tuple[int, int]:
+            async with link.transaction():
+                await link.execute("select pg_advisory_xact_lock(%s)", (self.LOCK,))
+                await link.execute("create table if not exists schema_version (version int not null)")
+                before = int(await self._value(link, "select coalesce(max(version), 0) from schema_version"))
+                for version, statements in enumerate(self.SCHEMA[before:], before + 1):
+                    await link.execute(statements)
+                    await link.execute("insert into schema_version values (%s)", (version,))
+            return before, max(before, len(self.SCHEMA))
+
+        return await self._at(self.primary, bring)
+
+    async def close(self) -> None:
+        for links in self._idle.values():
+            while links:
+                await links.pop().close()
+
+    async def _shown(self, replica: Address, key: str, value: str) -> bool:
+        """Whether the replica shows the value before long; one that is away or behind is no failure, the primary has it."""
+        deadline = time.monotonic() + self.CATCH_UP
+        while time.monotonic() < deadline:
+            try:
+                if await self._at(replica, lambda link: self._value(link, self.READ, key), tries=False) == value:
+                    return True
+            except BackendError:
+                return False
+            await asyncio.sleep(0.02)
+        return False
+
+    async def _value(self, link: Link, statement: str, *values: t.Any) -> t.Any:
+        row = await (await link.execute(statement, values or None)).fetchone()
+        return row[0] if row else None
+
+    async def _at(self, address: Address, work: Callable[[Link], Awaitable[T]], tries: bool = True) -> T:
+        """Do something over a connection of our own; with ``tries`` again and again until the timeout, as long as it is the server that is away."""
+        deadline = time.monotonic() + self.timeout
+        while True:
+            try:
+                async with asyncio.timeout(max(deadline - time.monotonic(), 0.1)):
+                    return await self._once(address, work)
+            except TimeoutError as error:
+                raise BackendError(f"postgresql did not answer within {self.timeout:g} s") from error
+            except (psycopg.Error, OSError) as error:
+                # A primary that became a replica refuses to write; its Service leads elsewhere in a moment.
+                away = isinstance(error, (psycopg.OperationalError, psycopg.errors.ReadOnlySqlTransaction, OSError))
+                if not tries or not away or time.monotonic() + self.PAUSE > deadline:
+                    raise BackendError(f"postgresql: {first_line(error)}") from error
+            await asyncio.sleep(self.PAUSE)
+
+    async def _once(self, address: Address, work: Callable[[Link], Awaitable[T]]) -> T:
+        """Over an idle connection or a new one. One that failed is closed, and with it the idle ones, which lead to the same place."""
+        idle = self._idle.setdefault(address, [])
+        link = idle.pop() if idle else None
+        try:
+            link = link or await self._connect(address)
+            result = await work(link)
+        except BaseException as error:
+            stale = [*([link] if link else []), *(idle if isinstance(error, Exception) else [])]
+            idle[:] = [] if isinstance(error, Exception) else idle
+            for one in stale:
+                await one.close()
+            raise
+        if len(idle) < self.KEPT and not link.closed:
+            idle.append(link)
+        else:
+            await link.close()
+        return result
+
+    async def _connect(self, address: Address) -> Link:
+        host, port = address
+        return await psycopg.AsyncConnection.connect(
+            host=host,
+            port=port,
+            password=self._password(),
+            autocommit=True,
+            connect_timeout=2,
+            tcp_user_timeout=3000,
+            application_name="progressive",
+            dbname=self._database,
+            user=self._user,
+        )
+
+
+FACTORIES = (RedisBackend.from_environment, PostgresBackend.from_environment)
 
 
 def backends_from(environ: Environment) -> dict[str, Backend]:

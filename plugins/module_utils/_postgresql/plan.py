@@ -55,9 +55,9 @@ class Picture:
         return max(primary.position - member.position, 0) if primary and member.position else None
 
     def best(self) -> Member | None:
-        """Who should take over: a replica that streams on the primary's timeline, a synchronous one first, then the least behind."""
+        """Who should take over: a replica that streams on the primary's timeline (0: it does not say), a synchronous one first, then the least behind."""
         primary = self.observation.primary
-        fit = [member for member in self.wanted if member.streaming and primary and member.timeline == primary.timeline]
+        fit = [member for member in self.wanted if member.streaming and primary and member.timeline in (0, primary.timeline)]
         return min(fit, key=lambda member: (not member.sync, self.lag(member) or 0, member.target.name), default=None)
 
 

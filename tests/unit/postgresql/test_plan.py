@@ -147,6 +147,8 @@ def test_who_takes_over_has_every_commit() -> None:
     ahead = observation(member(1, position=4000, received=4000), member(2, position=5000), facts=None)
     best = Picture(ahead, WANTED).best()
     assert best and best.target.name == "postgres-1"
+    unsaid = observation(member(1, timeline=0), member(2, timeline=0))
+    assert (best := Picture(unsaid, WANTED).best()) and best.target.name == "postgres-1"
     elsewhere = observation(member(1, timeline=2), member(2, timeline=2))
     assert Picture(elsewhere, WANTED).best() is None
 
