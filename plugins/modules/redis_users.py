@@ -11,7 +11,8 @@ short_description: Who may log in to a Redis or Valkey cluster, and what they ma
 version_added: 0.2.0
 description:
   - Gives every node the same users with the same rights and passwords, by C(ACL SETUSER), while it runs; nobody who is logged in is cut off.
-  - A user can have several passwords, which is how they are changed without a failed login - O(passwords_secret) may hold the next, the current and the former one.
+  - A user can have several passwords, which is how they are changed without a failed login - O(passwords_secret) may hold the next, the current and
+    the former one.
   - Everything is added on every node before anything is taken away on one, so that a run that is killed leaves a cluster that works, and the next run
     finishes what it began.
   - Rights are compared by the commands they come to on that very server, so that a second run sends readers only.

@@ -52,7 +52,7 @@ def postgresql(options: Options, scene: Scene, until: float) -> Finding:
             )
         read = 0
         if options["write"] and not scene.check_mode and seen.primary:
-            read, unread = probe(cluster, seen, scene)
+            read, unread = probe(cluster, seen.primary, seen, scene)
             problems += unread
     picture = Picture(seen, Desired(members=wanted))
     streaming = sum(member.streaming for member in seen.members)
@@ -168,11 +168,9 @@ def _facts(seen: Observation) -> list[str]:
 # ---- a row written and read back --------------------------------------------------------------------------------------------
 
 
-def probe(cluster: Cluster, seen: Observation, scene: Scene) -> tuple[int, list[str]]:
+def probe(cluster: Cluster, primary: Member, seen: Observation, scene: Scene) -> tuple[int, list[str]]:
     """Writes a random word to the marker's row of the primary and waits until every replica shows it. How many did, and what went wrong."""
     word = secrets.token_hex(8)
-    primary = seen.primary
-    assert primary is not None
     try:
         cluster.query(primary, _write(word), within=WRITE_WITHIN)
     except (SqlError, Lost, OSError, ApiError) as error:
