@@ -70,7 +70,13 @@ class Cache:
         return {pod["metadata"]["uid"] for pod in self.pods()}
 
     def addresses(self) -> list[str]:
-        return [pod["status"]["podIP"] for pod in self.pods() if pod["status"].get("podIP")]
+        """Of the pods whose server runs; one that waits for its image has an address as well."""
+        running = [
+            pod["status"]
+            for pod in self.pods()
+            if all("running" in one["state"] for one in pod["status"].get("containerStatuses", [{"state": {}}]))
+        ]
+        return [status["podIP"] for status in running if status.get("podIP")]
 
     def login(self, user: str = "application") -> Json:
         data = self.client.get(self.client.resource("v1", "Secret").path(self.namespace, "redis-cluster-auth"))["data"]
@@ -245,7 +251,8 @@ def test_a_roll_replaces_every_pod_and_nobody_notices(cache: Cache) -> None:
 @pytest.mark.slow
 def test_an_image_that_does_not_exist_costs_one_replica_until_it_is_corrected(cache: Cache) -> None:
     cache.play(ok=False, redis_cluster_image="localhost/progressive/redis:7-nowhere", redis_cluster_converge_timeout="60")
-    assert "Pull" in cache.printed and cache.works(5)
+    assert "Pull" in cache.printed
+    assert cache.works(5)
     assert cache.play() >= 1
     assert cache.works() and cache.play() == 0
 
