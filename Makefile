@@ -59,10 +59,14 @@ sanity: $(VENV)/ready $(COPY) ## ansible-test sanity, without an ignore file
 redis-server:
 	@command -v redis-server >/dev/null || { apt-get update -qq && RUNLEVEL=1 apt-get install -y -qq --no-install-recommends redis-server redis-tools; }
 
+.PHONY: postgresql-server
+postgresql-server:
+	@ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || { apt-get update -qq && RUNLEVEL=1 apt-get install -y -qq --no-install-recommends postgresql; }
+
 unit: $(VENV)/ready redis-server ## the fast tests: no cluster, servers on loopback at most
 	$(BIN)/pytest tests/unit
 
-test: lint sanity redis-server up ## everything CI runs: lint, sanity, the platform itself, molecule, unit, redis and cluster tests
+test: lint sanity redis-server postgresql-server up ## everything CI runs: lint, sanity, the platform itself, molecule, unit, redis and cluster tests
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/molecule test --all
 	$(BIN)/pytest -n 3 --dist loadgroup -m "not slow" tests
 
