@@ -65,7 +65,7 @@ class Session:
         self._socket.settimeout(within or self._within)
         self._write(_message(b"Q", text.encode() + b"\0"))
         rows: list[Row] = []
-        refusal: SqlError | None = None
+        refusals: list[SqlError] = []
         while True:
             kind, body = self._read()
             if kind == b"T":
@@ -73,12 +73,12 @@ class Session:
             elif kind == b"D":
                 rows.append(_row(body))
             elif kind == b"E":
-                refusal = refusal or _refusal(body)
+                refusals.append(_refusal(body))
             elif kind == b"S":
                 self._note(body)
             elif kind == b"Z":
-                if refusal:
-                    raise refusal
+                if refusals:
+                    raise refusals[0]
                 return rows
 
     def close(self) -> None:

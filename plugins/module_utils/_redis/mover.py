@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import typing as t
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from ansible_collections.progressive.platform.plugins.module_utils._redis import slots
 from ansible_collections.progressive.platform.plugins.module_utils._redis.model import Act, Node, Observation, Transfer
@@ -43,7 +43,7 @@ ANSWER_WITHIN = 10.0
 ANY = ""
 """Accepted in a Step: every reply, for the caller looks at it."""
 
-Ask: t.TypeAlias = "Callable[[Mapping[str, Sequence[Command]], float], dict[str, list[Reply] | ConnectionLost]]"
+Ask: t.TypeAlias = "t.Callable[[t.Mapping[str, Sequence[Command]], float], dict[str, list[Reply] | ConnectionLost]]"
 
 
 @dataclasses.dataclass
@@ -261,8 +261,7 @@ class Mover:
         """Batches of one slot each, by count and by bytes, as many as the lane's window holds."""
         left = self._window.get(lane.giver.name, BATCH_KEYS)
         room = BATCH_BYTES
-        while lane.keys and left > 0 and room > 0:
-            slot = next(iter(lane.keys))
+        while left > 0 and room > 0 and (slot := next(iter(lane.keys), -1)) >= 0:
             keys = lane.keys.pop(slot)
             count = size = 0
             while count < min(len(keys), left, BATCH_KEYS) and (not count or size + lane.sizes.get(keys[count], 0) <= room):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import typing as t
 from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import product
 from math import prod
 
@@ -26,7 +26,7 @@ SEARCH_AT_MOST = 20000
 """Arrangements looked at for a way from one to another (3 masters with 6 replicas have 729, 5 with 5 have 3125)."""
 
 Choice: t.TypeAlias = "tuple[Member, ...]"
-Cost: t.TypeAlias = "Callable[[Choice], tuple[int, int, list[int]]]"
+Cost: t.TypeAlias = "t.Callable[[Choice], tuple[int, int, list[int]]]"
 
 
 def promote(members: Sequence[Member], masters: Sequence[str], master_of: Mapping[str, str], prefer_first: bool) -> Placement:

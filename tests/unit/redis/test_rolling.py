@@ -161,7 +161,7 @@ def test_of_two_replicas_the_better_placed_takes_over() -> None:
 def test_data_goes_forward_only(old: str, new: str, text: str) -> None:
     releases = parse(old), parse(new)
     assert releases[0] is not None and releases[1] is not None
-    found = refusal(*t.cast("tuple[Release, Release]", releases))
+    found = refusal(*t.cast(tuple[Release, Release], releases))
     assert text in found and bool(text) == bool(found)
 
 
