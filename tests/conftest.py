@@ -18,6 +18,7 @@ from ansible.plugins.loader import init_plugin_loader
 init_plugin_loader()
 
 
+@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     cluster = Path(__file__).parent / "cluster"
     for item in items:
