@@ -176,7 +176,7 @@ def test_everything_that_is_missing_is_red_and_all_of_it_is_told(health_module: 
     assert "StatefulSet redis does not exist" in red["pods"]
     assert "Service redis does not exist" in red["pods"]
     assert "0 claims with app=redis" in red["volumes"]
-    assert f"Secret {namespace}/auth with the Redis password does not exist" in red["redis"]
+    assert f"Secret {namespace}/auth (password_secret) is not there" in red["redis"]
     assert all("does not exist" in red[name] for name in ("answers", "serves", "metrics", "transaction"))
     assert all(message in result["msg"] for message in red.values())
 
