@@ -68,10 +68,12 @@ unit: $(VENV)/ready redis-server ## the fast tests: no cluster, servers on loopb
 
 test: lint sanity redis-server postgresql-server up ## everything CI runs: lint, sanity, the platform itself, molecule, unit, redis and cluster tests
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/molecule test --all
-	$(BIN)/pytest -n 3 --dist loadgroup -m "not slow" tests
+	$(BIN)/pytest -n 3 -m "not slow" --ignore tests/cluster tests
+	$(BIN)/pytest -m "not slow" tests/cluster  # one by one: there is one cluster, and some of them break it
 
 test-all: test ## and what is slow by nature: long chaos, every step of a kill, the cluster from nothing, the package, the benchmarks
-	$(BIN)/pytest -n 3 --dist loadgroup -m slow tests
+	$(BIN)/pytest -n 3 -m slow --ignore tests/cluster tests
+	$(BIN)/pytest -m slow tests/cluster
 	$(MAKE) down
 	$(MAKE) package bench
 
