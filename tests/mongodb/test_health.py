@@ -10,11 +10,11 @@ from collections.abc import Iterator
 
 import pytest
 from ansible_collections.progressive.platform.plugins.module_utils._health.mongodb import probe, problems_of
+from ansible_collections.progressive.platform.plugins.module_utils._members.credentials import Access
 from ansible_collections.progressive.platform.plugins.module_utils._mongodb.driver import Door
 from ansible_collections.progressive.platform.plugins.module_utils._mongodb.model import Desired
 from ansible_collections.progressive.platform.plugins.module_utils._mongodb.nodes import Cluster, Hosts
 from ansible_collections.progressive.platform.plugins.module_utils._mongodb.picture import Picture
-from ansible_collections.progressive.platform.plugins.module_utils._redis.access import Access
 from ansible_collections.progressive.platform.tests.mongodb.lab import PASSWORD, SET, Lab, state, until
 
 

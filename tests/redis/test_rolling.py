@@ -11,12 +11,14 @@ import signal
 import threading
 
 import pytest
-from ansible_collections.progressive.platform.plugins.module_utils._redis.access import Access
+from ansible_collections.progressive.platform.plugins.module_utils._members.credentials import Access
+from ansible_collections.progressive.platform.plugins.module_utils._members.model import Target
+from ansible_collections.progressive.platform.plugins.module_utils._members.places import Addresses
+from ansible_collections.progressive.platform.plugins.module_utils._members.store import Files
 from ansible_collections.progressive.platform.plugins.module_utils._redis.converge import Convergence
-from ansible_collections.progressive.platform.plugins.module_utils._redis.model import Desired, Target
-from ansible_collections.progressive.platform.plugins.module_utils._redis.nodes import Addresses, Cluster
+from ansible_collections.progressive.platform.plugins.module_utils._redis.model import Desired
+from ansible_collections.progressive.platform.plugins.module_utils._redis.nodes import Cluster
 from ansible_collections.progressive.platform.plugins.module_utils._redis.resp import ConnectionLost
-from ansible_collections.progressive.platform.plugins.module_utils._redis.store import Files
 from ansible_collections.progressive.platform.plugins.module_utils._run import Clock, Context, PlatformError, Result
 from ansible_collections.progressive.platform.tests.redis.lab import Lab, Server, kinds, own_entry
 from ansible_collections.progressive.platform.tests.redis.traffic import Traffic
@@ -80,7 +82,7 @@ def roll(lab: Lab, source: Restarts, timeout: float = 60.0, **desired: object) -
     clock = Clock()
     with Cluster(source, Access(), clock) as cluster:
         wanted = Desired(roll=True, **desired)  # type: ignore[arg-type]
-        return Convergence(cluster, Files(lab.addresses, clock), wanted, timeout, Context(clock=clock)).run()
+        return Convergence(cluster, Files("redis", lab.addresses, clock), wanted, timeout, Context(clock=clock)).run()
 
 
 def test_s34_a_roll_loses_nothing_and_nobody_notices(lab: Lab) -> None:

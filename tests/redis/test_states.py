@@ -13,9 +13,9 @@ import time
 from pathlib import Path
 
 import pytest
+from ansible_collections.progressive.platform.plugins.module_utils._members.store import Files
 from ansible_collections.progressive.platform.plugins.module_utils._redis.converge import ARGUMENTS, run
 from ansible_collections.progressive.platform.plugins.module_utils._redis.observe import parse_nodes
-from ansible_collections.progressive.platform.plugins.module_utils._redis.store import Files
 from ansible_collections.progressive.platform.plugins.module_utils._run import Clock, Context, PlatformError
 from ansible_collections.progressive.platform.tests.redis.lab import Lab, arguments, kinds, own_entry
 
@@ -141,7 +141,7 @@ def test_r3_a_cluster_that_was_lost_is_not_silently_formed_anew(lab: Lab) -> Non
 @pytest.mark.state("S1")
 def test_r5_two_runs_do_not_converge_together(lab: Lab) -> None:
     with (
-        Files(lab.addresses, Clock()).lock(1.0),
+        Files("redis", lab.addresses, Clock()).lock(1.0),
         pytest.raises(PlatformError, match="Another run converges these nodes"),
     ):
         lab.converge(timeout=0.5)
@@ -601,7 +601,7 @@ def test_a_server_without_cluster_mode_is_named(lab: Lab) -> None:
 def test_a_killed_formation_is_restored_even_when_data_came_first(lab: Lab) -> None:
     """The formation settings of a killed run come off as the first thing once the cluster is in use."""
     lab.converge()
-    store = Files(lab.addresses, Clock())
+    store = Files("redis", lab.addresses, Clock())
     marker = store.read()
     assert marker is not None
     settings = {server.id(): {"cluster-node-timeout": "2000"} for server in lab.servers}

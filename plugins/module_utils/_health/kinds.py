@@ -21,7 +21,7 @@ from ansible_collections.progressive.platform.plugins.module_utils._health impor
 )
 from ansible_collections.progressive.platform.plugins.module_utils._health.model import Check
 from ansible_collections.progressive.platform.plugins.module_utils._health.scene import Looker
-from ansible_collections.progressive.platform.plugins.module_utils._redis import credentials
+from ansible_collections.progressive.platform.plugins.module_utils._members import credentials
 from ansible_collections.progressive.platform.plugins.module_utils._run import PlatformError
 
 Spec = dict[str, t.Any]

@@ -12,12 +12,12 @@ import typing as t
 
 from ansible_collections.progressive.platform.plugins.module_utils._health.model import Finding, Options, plural, verdict
 from ansible_collections.progressive.platform.plugins.module_utils._health.scene import Scene
+from ansible_collections.progressive.platform.plugins.module_utils._members import credentials
 from ansible_collections.progressive.platform.plugins.module_utils._mongodb import report
 from ansible_collections.progressive.platform.plugins.module_utils._mongodb.driver import Door, Lost, require
 from ansible_collections.progressive.platform.plugins.module_utils._mongodb.model import SERVING, Action, Desired
 from ansible_collections.progressive.platform.plugins.module_utils._mongodb.nodes import Cluster, Members
 from ansible_collections.progressive.platform.plugins.module_utils._mongodb.picture import Picture
-from ansible_collections.progressive.platform.plugins.module_utils._redis import credentials
 
 DATABASE, COLLECTION, ROW = "progressive_platform", "health", "probe"
 """One document, replaced by every look."""

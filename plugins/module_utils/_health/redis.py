@@ -15,10 +15,12 @@ from collections.abc import Sequence
 
 from ansible_collections.progressive.platform.plugins.module_utils._health.model import Finding, Options, plural, verdict
 from ansible_collections.progressive.platform.plugins.module_utils._health.scene import Scene
-from ansible_collections.progressive.platform.plugins.module_utils._redis import credentials, slots
-from ansible_collections.progressive.platform.plugins.module_utils._redis.access import Access
+from ansible_collections.progressive.platform.plugins.module_utils._members import credentials
+from ansible_collections.progressive.platform.plugins.module_utils._members.credentials import Access
+from ansible_collections.progressive.platform.plugins.module_utils._members.places import Pods
+from ansible_collections.progressive.platform.plugins.module_utils._redis import slots
 from ansible_collections.progressive.platform.plugins.module_utils._redis.model import Action, Node
-from ansible_collections.progressive.platform.plugins.module_utils._redis.nodes import Cluster, Pods
+from ansible_collections.progressive.platform.plugins.module_utils._redis.nodes import Cluster
 from ansible_collections.progressive.platform.plugins.module_utils._redis.placement import Member, assess
 from ansible_collections.progressive.platform.plugins.module_utils._redis.resp import ConnectionLost, Reply, ReplyError
 

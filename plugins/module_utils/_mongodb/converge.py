@@ -13,6 +13,9 @@ from collections.abc import Iterator, Mapping
 
 from ansible_collections.progressive.platform.plugins.module_utils._kube.arguments import CONNECTION
 from ansible_collections.progressive.platform.plugins.module_utils._kube.client import Client, connect
+from ansible_collections.progressive.platform.plugins.module_utils._members import credentials
+from ansible_collections.progressive.platform.plugins.module_utils._members.model import Marker, Refuse, Wait
+from ansible_collections.progressive.platform.plugins.module_utils._members.store import Files, Objects, Store
 from ansible_collections.progressive.platform.plugins.module_utils._mongodb import report
 from ansible_collections.progressive.platform.plugins.module_utils._mongodb.driver import RETRIABLE, Door, Lost, require
 from ansible_collections.progressive.platform.plugins.module_utils._mongodb.model import (
@@ -31,9 +34,6 @@ from ansible_collections.progressive.platform.plugins.module_utils._mongodb.node
 from ansible_collections.progressive.platform.plugins.module_utils._mongodb.picture import Picture, remembered
 from ansible_collections.progressive.platform.plugins.module_utils._mongodb.plan import findings
 from ansible_collections.progressive.platform.plugins.module_utils._mongodb.simulate import foresee
-from ansible_collections.progressive.platform.plugins.module_utils._redis import credentials
-from ansible_collections.progressive.platform.plugins.module_utils._redis.model import Marker, Refuse, Wait
-from ansible_collections.progressive.platform.plugins.module_utils._redis.store import Files, Objects, Store
 from ansible_collections.progressive.platform.plugins.module_utils._run import Context, Params, PlatformError, Result
 
 PASSES_AT_MOST = 200
@@ -276,7 +276,7 @@ def opened(params: Params, context: Context, closer: bool = False) -> Iterator[t
             store = Objects(client, pods["namespace"], params["name"], context.clock)
         else:
             source = Hosts(params["addresses"], params["zones"])
-            store = Files(params["addresses"], context.clock)
+            store = Files("mongodb", params["addresses"], context.clock)
         access = dataclasses.replace(credentials.access_of(params, client), username=params.get("username") or ADMIN)
         yield stack.enter_context(Cluster(source, Door(access), closer)), store, client
 

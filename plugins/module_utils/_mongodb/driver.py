@@ -18,7 +18,7 @@ import typing as t
 from collections.abc import Mapping
 from pathlib import Path
 
-from ansible_collections.progressive.platform.plugins.module_utils._redis.access import Access, Tls
+from ansible_collections.progressive.platform.plugins.module_utils._members.credentials import Access, Tls
 from ansible_collections.progressive.platform.plugins.module_utils._run import PlatformError
 
 if t.TYPE_CHECKING:

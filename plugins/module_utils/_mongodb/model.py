@@ -13,7 +13,7 @@ import typing as t
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from ansible_collections.progressive.platform.plugins.module_utils._redis.model import Marker, Refuse, Target, Wait
+from ansible_collections.progressive.platform.plugins.module_utils._members.model import Marker, Refuse, Target, Wait
 
 EVICT = "evict"
 """Command that has a pod replaced: for the API server, not for MongoDB; its value is the pod's UID."""

@@ -15,12 +15,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 from ansible_collections.progressive.platform.plugins.module_utils._kube.client import ApiError, Client
 from ansible_collections.progressive.platform.plugins.module_utils._kube.forward import listen
+from ansible_collections.progressive.platform.plugins.module_utils._members.credentials import Access
+from ansible_collections.progressive.platform.plugins.module_utils._members.model import Marker, Target
+from ansible_collections.progressive.platform.plugins.module_utils._members.places import Addresses, Pods, split_address
 from ansible_collections.progressive.platform.plugins.module_utils._mongodb import documents
 from ansible_collections.progressive.platform.plugins.module_utils._mongodb.driver import UNAUTHORIZED, Connection, Door, Lost, Refused
 from ansible_collections.progressive.platform.plugins.module_utils._mongodb.model import EVICT, Action, Config, Node, Observation
-from ansible_collections.progressive.platform.plugins.module_utils._redis.access import Access
-from ansible_collections.progressive.platform.plugins.module_utils._redis.model import Marker, Target
-from ansible_collections.progressive.platform.plugins.module_utils._redis.nodes import Addresses, Pods, split_address
 from ansible_collections.progressive.platform.plugins.module_utils._run import PlatformError
 
 AT_ONCE = 16

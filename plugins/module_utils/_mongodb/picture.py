@@ -10,8 +10,8 @@ import dataclasses
 from collections.abc import Mapping
 from functools import cached_property
 
+from ansible_collections.progressive.platform.plugins.module_utils._members.model import Marker
 from ansible_collections.progressive.platform.plugins.module_utils._mongodb.model import Config, Desired, Entry, Node, Observation
-from ansible_collections.progressive.platform.plugins.module_utils._redis.model import Marker
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import typing as t
 from collections.abc import Iterable
 
+from ansible_collections.progressive.platform.plugins.module_utils._members.model import Refuse, Wait
 from ansible_collections.progressive.platform.plugins.module_utils._mongodb.model import Decision, Done
 from ansible_collections.progressive.platform.plugins.module_utils._mongodb.picture import Picture
 from ansible_collections.progressive.platform.plugins.module_utils._mongodb.stages.elections import agreement, election, forced
@@ -26,7 +27,6 @@ from ansible_collections.progressive.platform.plugins.module_utils._mongodb.stag
 from ansible_collections.progressive.platform.plugins.module_utils._mongodb.stages.presence import absent, copying, sick, split, unusable
 from ansible_collections.progressive.platform.plugins.module_utils._mongodb.stages.rolling import rolling
 from ansible_collections.progressive.platform.plugins.module_utils._mongodb.stages.settings import configured, defaults, users
-from ansible_collections.progressive.platform.plugins.module_utils._redis.model import Refuse, Wait
 
 Stage: t.TypeAlias = "t.Callable[[Picture], Decision | None]"
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 
+from ansible_collections.progressive.platform.plugins.module_utils._members.model import Wait
 from ansible_collections.progressive.platform.plugins.module_utils._mongodb.documents import config_of
 from ansible_collections.progressive.platform.plugins.module_utils._mongodb.model import (
     EVICT,
@@ -22,7 +23,6 @@ from ansible_collections.progressive.platform.plugins.module_utils._mongodb.mode
 )
 from ansible_collections.progressive.platform.plugins.module_utils._mongodb.picture import Picture
 from ansible_collections.progressive.platform.plugins.module_utils._mongodb.plan import decide
-from ansible_collections.progressive.platform.plugins.module_utils._redis.model import Wait
 
 STEPS_AT_MOST = 200
 SETTLING = frozenset({"copying", "agreement"})

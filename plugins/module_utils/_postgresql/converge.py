@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import dataclasses
 import time
@@ -15,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from ansible_collections.progressive.platform.plugins.module_utils._kube.arguments import CONNECTION
 from ansible_collections.progressive.platform.plugins.module_utils._kube.client import Client, connect
+from ansible_collections.progressive.platform.plugins.module_utils._members import credentials
 from ansible_collections.progressive.platform.plugins.module_utils._postgresql import report
 from ansible_collections.progressive.platform.plugins.module_utils._postgresql.members import Access, Cluster, sources
 from ansible_collections.progressive.platform.plugins.module_utils._postgresql.model import (
@@ -176,11 +176,7 @@ def secret_of(params: Params, client: Client | None, option: str) -> dict[str, s
     named = params.get(option)
     if not named or client is None:
         return {}
-    namespace = named.get("namespace") or (params.get("pods") or {}).get("namespace") or client.access.namespace
-    found = client.find(client.resource("v1", "Secret").path(namespace, named["name"]))
-    if found is None:
-        raise PlatformError(f"{option}: there is no Secret {namespace}/{named['name']}. Run the role's deploy, which generates it.")
-    return {key: base64.b64decode(value).decode() for key, value in (found.get("data") or {}).items()}
+    return credentials.secret_data(params, client, named, option)[1]
 
 
 class Expected(t.NamedTuple):

@@ -16,9 +16,10 @@ import typing as t
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+from ansible_collections.progressive.platform.plugins.module_utils._kube import pods
 from ansible_collections.progressive.platform.plugins.module_utils._kube.client import ApiError, Client
 from ansible_collections.progressive.platform.plugins.module_utils._kube.forward import forward
-from ansible_collections.progressive.platform.plugins.module_utils._kube.pods import evict, pods_of
+from ansible_collections.progressive.platform.plugins.module_utils._members.places import split_address
 from ansible_collections.progressive.platform.plugins.module_utils._postgresql import observe
 from ansible_collections.progressive.platform.plugins.module_utils._postgresql.model import (
     Facts,
@@ -64,7 +65,7 @@ class Addresses:
     """Members given as ``host:port`` of their REST interface; where the server listens they say themselves."""
 
     def __init__(self, addresses: Sequence[str]) -> None:
-        self._places = [_split(address) for address in addresses]
+        self._places = [split_address(address) for address in addresses]
         if len(set(self._places)) < len(self._places):
             raise PlatformError(f"addresses names a member twice: {', '.join(addresses)}. Give every member once.")
 
@@ -84,21 +85,21 @@ class Pods:
     def __init__(self, client: Client, namespace: str, selector: str, rest_port: int, sql_port: int) -> None:
         self._client = client
         self._namespace = namespace
-        self._selector = selector
+        self._pods = pods.Pods(client, namespace, selector)
         self._ports = rest_port, sql_port
 
     def targets(self) -> list[Target]:
         rest, sql = self._ports
         return [
             Target(pod.name, pod.address, rest, sql, pod.uid, pod.node, pod.zone, pod.problem, pod.update, pod.ready)
-            for pod in pods_of(self._client, self._namespace, self._selector)
+            for pod in self._pods.read()
         ]
 
     def dial(self, target: Target, port: int) -> socket.socket:
         return forward(self._client, self._namespace, target.name, port)
 
     def replace(self, target: Target) -> str:
-        return evict(self._client, self._namespace, target.name, target.uid)
+        return self._pods.evict(target.name, target.uid)
 
 
 class Access(t.NamedTuple):
@@ -252,11 +253,3 @@ def sources(pods: Mapping[str, t.Any] | None, addresses: Sequence[str] | None, c
     if pods and client is not None:
         return Pods(client, pods["namespace"], pods["selector"], pods["rest_port"], pods["port"])
     return Addresses(addresses or ())
-
-
-def _split(text: str) -> tuple[str, int]:
-    """(host, port) of ``host:port`` or ``[ipv6]:port``."""
-    host, colon, port = text.rpartition(":")
-    if not colon or not host or not port.isdigit() or not 0 < int(port) < 65536 or (":" in host and not host.startswith("[")):
-        raise PlatformError(f"addresses: {text!r} is not host:port (port 1-65535, an IPv6 address in brackets).")
-    return host.strip("[]"), int(port)

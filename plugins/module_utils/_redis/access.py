@@ -16,6 +16,7 @@ import tempfile
 import typing as t
 from collections.abc import Callable, Iterator, Sequence
 
+from ansible_collections.progressive.platform.plugins.module_utils._members.credentials import Access, Tls
 from ansible_collections.progressive.platform.plugins.module_utils._redis.resp import Connection, ConnectionLost, ReplyError
 from ansible_collections.progressive.platform.plugins.module_utils._run import Clock, PlatformError
 
@@ -24,37 +25,13 @@ EXPIRED, NOT_YET_VALID, OTHER_NAME, OTHER_ADDRESS = 10, 9, 62, 64
 """OpenSSL's verify codes that have a message of their own; the others all mean that the chain does not end at the given authority."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Tls:
-    """PEM texts; without ``ca`` the system's authorities count. ``server_name`` is what the certificate must be for, the node's own host where it is empty."""
-
-    ca: str = ""
-    cert: str = ""
-    key: str = dataclasses.field(default="", repr=False)
-    server_name: str = ""
+def user_of(access: Access) -> str:
+    return access.username or DEFAULT_USER
 
 
-@dataclasses.dataclass(frozen=True)
-class Access:
-    """``passwords`` are tried in order: the one that should be right, then those that a rotation may have left. No user name means the default user."""
-
-    username: str = ""
-    passwords: tuple[str, ...] = dataclasses.field(default=(), repr=False)
-    tls: Tls | None = None
-
-    @property
-    def user(self) -> str:
-        return self.username or DEFAULT_USER
-
-    @property
-    def command(self) -> tuple[str, ...]:
-        """AUTH as it should be."""
-        return self.command_for(self.user, self.passwords[0])
-
-    @staticmethod
-    def command_for(user: str, password: str) -> tuple[str, ...]:
-        """Redis 5 knows no users, so the default one is not named."""
-        return ("AUTH", password) if user == DEFAULT_USER else ("AUTH", user, password)
+def auth(user: str, password: str) -> tuple[str, ...]:
+    """AUTH in words. Redis 5 knows no users, so the default one is not named."""
+    return ("AUTH", password) if user == DEFAULT_USER else ("AUTH", user, password)
 
 
 class Refused(Exception):
@@ -139,11 +116,11 @@ class Door:
             if isinstance(reply, ReplyError) and reply.code == "NOAUTH":
                 raise Refused("auth", "it wants a password (NOAUTH) and none was given", "Give it in password or password_secret.")
             return Login(connection)
-        attempts = [(access.user, rank, password) for rank, password in enumerate(access.passwords)]
-        if access.user != DEFAULT_USER:
+        attempts = [(user_of(access), rank, password) for rank, password in enumerate(access.passwords)]
+        if access.username not in {"", DEFAULT_USER}:
             attempts += [(DEFAULT_USER, rank, password) for rank, password in enumerate(access.passwords)]
         for user, rank, password in attempts:
-            reply = connection.call([access.command_for(user, password)], deadline)[0]
+            reply = connection.call([auth(user, password)], deadline)[0]
             if not isinstance(reply, ReplyError):
                 return Login(connection, user, rank)
             if reply.code == "LOADING":
@@ -157,7 +134,7 @@ class Door:
                 raise Refused("auth", f"it answers AUTH with {reply}")
         tried = "the password" if len(access.passwords) == 1 else "the password and the former one"
         hint = "Give the one these nodes have in password or password_secret; a former one, while it is being changed, in former_password."
-        raise Refused("auth", f"it refuses {tried} of user {access.user!r} (WRONGPASS)", hint)
+        raise Refused("auth", f"it refuses {tried} of user {user_of(access)!r} (WRONGPASS)", hint)
 
 
 def context_of(tls: Tls) -> ssl.SSLContext:

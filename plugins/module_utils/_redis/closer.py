@@ -10,8 +10,9 @@ import dataclasses
 import typing as t
 from collections.abc import Iterator, Mapping, Sequence
 
+from ansible_collections.progressive.platform.plugins.module_utils._members.credentials import Access
 from ansible_collections.progressive.platform.plugins.module_utils._redis import slots
-from ansible_collections.progressive.platform.plugins.module_utils._redis.access import DEFAULT_USER, Access
+from ansible_collections.progressive.platform.plugins.module_utils._redis.access import DEFAULT_USER, user_of
 from ansible_collections.progressive.platform.plugins.module_utils._redis.model import Desired, Node, Observation
 from ansible_collections.progressive.platform.plugins.module_utils._redis.picture import Picture
 from ansible_collections.progressive.platform.plugins.module_utils._redis.resp import Command, ConnectionLost, Reply
@@ -56,7 +57,7 @@ def answered(nodes: Sequence[Node], answers: Mapping[str, Sequence[Reply] | Conn
 def masterauth(user: Reply, password: Reply, access: Access) -> int | None:
     """Which of our passwords the node logs in to its master with, -1 for another one; None when it does not say, or logs in as another user than we do."""
     values = [reply[1] if isinstance(reply, list) and len(reply) == 2 else None for reply in (user, password)]
-    if None in values or (values[0] or DEFAULT_USER) != access.user:
+    if None in values or (values[0] or DEFAULT_USER) != user_of(access):
         return None
     known = access.passwords or ("",)
     return known.index(str(values[1])) if values[1] in known else -1

@@ -14,7 +14,11 @@ from collections.abc import Iterator, Mapping
 
 from ansible_collections.progressive.platform.plugins.module_utils._kube.arguments import CONNECTION
 from ansible_collections.progressive.platform.plugins.module_utils._kube.client import connect
-from ansible_collections.progressive.platform.plugins.module_utils._redis import credentials, engines, report, slots
+from ansible_collections.progressive.platform.plugins.module_utils._members import credentials
+from ansible_collections.progressive.platform.plugins.module_utils._members.model import Marker, Refuse, Wait
+from ansible_collections.progressive.platform.plugins.module_utils._members.places import Addresses, Pods, Source
+from ansible_collections.progressive.platform.plugins.module_utils._members.store import Files, Objects, Store
+from ansible_collections.progressive.platform.plugins.module_utils._redis import engines, report, slots
 from ansible_collections.progressive.platform.plugins.module_utils._redis.access import DEFAULT_USER, shown
 from ansible_collections.progressive.platform.plugins.module_utils._redis.atomic import Atomic
 from ansible_collections.progressive.platform.plugins.module_utils._redis.model import (
@@ -24,19 +28,15 @@ from ansible_collections.progressive.platform.plugins.module_utils._redis.model 
     Decision,
     Desired,
     Done,
-    Marker,
     Observation,
-    Refuse,
-    Wait,
 )
 from ansible_collections.progressive.platform.plugins.module_utils._redis.mover import Journey, Mover
-from ansible_collections.progressive.platform.plugins.module_utils._redis.nodes import Addresses, Cluster, Pods, Source
+from ansible_collections.progressive.platform.plugins.module_utils._redis.nodes import Cluster
 from ansible_collections.progressive.platform.plugins.module_utils._redis.picture import Picture, announced, remembered
 from ansible_collections.progressive.platform.plugins.module_utils._redis.plan import findings
 from ansible_collections.progressive.platform.plugins.module_utils._redis.resp import ConnectionLost, ReplyError
 from ansible_collections.progressive.platform.plugins.module_utils._redis.simulate import foresee
 from ansible_collections.progressive.platform.plugins.module_utils._redis.stages.settings import FORMING_AT_MOST, restore
-from ansible_collections.progressive.platform.plugins.module_utils._redis.store import Files, Objects, Store
 from ansible_collections.progressive.platform.plugins.module_utils._run import Context, Params, PlatformError, Result
 
 PASSES_AT_MOST = 200
@@ -255,7 +255,7 @@ def opened(params: Params, context: Context) -> Iterator[tuple[Cluster, Store]]:
             store = Objects(client, pods["namespace"], params["name"], context.clock)
         else:
             source = Addresses(params["addresses"], params["zones"])
-            store = Files(params["addresses"], context.clock)
+            store = Files("redis", params["addresses"], context.clock)
         yield stack.enter_context(Cluster(source, credentials.access_of(params, client), context.clock, params.get("config") or ())), store
 
 

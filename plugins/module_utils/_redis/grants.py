@@ -18,7 +18,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ansible_collections.progressive.platform.plugins.module_utils._kube.client import connect
-from ansible_collections.progressive.platform.plugins.module_utils._redis import converge, credentials
+from ansible_collections.progressive.platform.plugins.module_utils._members import credentials
+from ansible_collections.progressive.platform.plugins.module_utils._redis import converge
 from ansible_collections.progressive.platform.plugins.module_utils._redis.access import DEFAULT_USER, hashed, shown
 from ansible_collections.progressive.platform.plugins.module_utils._redis.model import Action, Desired, Node
 from ansible_collections.progressive.platform.plugins.module_utils._redis.nodes import Cluster

@@ -9,12 +9,12 @@ State codes (S1 ... S35) and rules (R1 ... R10) are those of docs/redis_cluster.
 
 from __future__ import annotations
 
-import hashlib
 import typing as t
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from ansible_collections.progressive.platform.plugins.module_utils._redis.access import Access
+from ansible_collections.progressive.platform.plugins.module_utils._members.credentials import Access
+from ansible_collections.progressive.platform.plugins.module_utils._members.model import Marker, Refuse, Target, Wait
 from ansible_collections.progressive.platform.plugins.module_utils._redis.engines import Release
 
 EVICT = "EVICT"
@@ -23,34 +23,6 @@ RECREATE = "RECREATE"
 """First word of the action that deletes a pod with its claims, for its controller to make both anew (S33); then the pod's UID."""
 FORMATION_TIMEOUT = 500
 """cluster-node-timeout in milliseconds while an empty cluster forms: the server waits that long (500 at least, 5000 at most) before it says ok."""
-
-
-@dataclass(frozen=True)
-class Target:
-    """Where a node ought to be. ``host`` is an IP that the other nodes reach it by (R9); node and zone are failure domains, empty when unknown.
-
-    ``problem`` says why it cannot be connected to; ``crashed`` holds the last words of a server that ends again and again (S33). ``server_name`` is what its
-    certificate must be for, where it is not the IP. ``update`` is empty for a pod that is as its controller wants it, "outdated" for one of an older
-    template, and "unseen" while the controller has not looked at its newest template yet; ``ready`` is what the pod's readiness probe says.
-    """
-
-    name: str
-    host: str
-    port: int
-    ordinal: int
-    uid: str = ""
-    node: str = ""
-    zone: str = ""
-    volumes: tuple[str, ...] = ()
-    problem: str = ""
-    crashed: str = ""
-    server_name: str = ""
-    update: str = ""
-    ready: bool = True
-
-    @property
-    def outdated(self) -> bool:
-        return self.update == "outdated"
 
 
 @dataclass(frozen=True)
@@ -188,23 +160,6 @@ class Node:
 
 
 @dataclass(frozen=True)
-class Marker:
-    """R3: what is remembered of a cluster outside it. ``settings`` are the values of options that a formation changed and has not yet restored."""
-
-    state: str
-    ids: Mapping[str, str]
-    uids: Mapping[str, str] = field(default_factory=dict)
-    volumes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    settings: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-
-    @property
-    def fingerprint(self) -> str:
-        """Names this very cluster: node IDs and, where the data dies with the pod, pod UIDs."""
-        parts = sorted(self.ids.values()) + sorted(self.uids.values())
-        return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
-
-
-@dataclass(frozen=True)
 class Observation:
     """All targets in ordinal order, and the marker of an earlier run (None: there is none)."""
 
@@ -284,29 +239,6 @@ class Act:
     reason: str
     actions: tuple[Action, ...] = ()
     transfers: tuple[Transfer, ...] = ()
-
-
-@dataclass(frozen=True)
-class Wait:
-    """Something that the servers settle by themselves. After ``limit`` seconds of the same ``key`` it becomes ``refusal``.
-
-    ``own_time`` waits (loading, copying a data set) are not part of the task's timeout.
-    """
-
-    state: str
-    key: str
-    reason: str
-    limit: float
-    refusal: str
-    own_time: bool = False
-
-
-@dataclass(frozen=True)
-class Refuse:
-    """A state that must not be touched, with the names, slots and next command a person needs."""
-
-    state: str
-    reason: str
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,10 @@ import re
 import typing as t
 from collections.abc import Mapping, Sequence
 
+from ansible_collections.progressive.platform.plugins.module_utils._members.model import Target
 from ansible_collections.progressive.platform.plugins.module_utils._redis import slots
 from ansible_collections.progressive.platform.plugins.module_utils._redis.access import DEFAULT_USER, Login
-from ansible_collections.progressive.platform.plugins.module_utils._redis.model import Entry, Node, Persistence, Target
+from ansible_collections.progressive.platform.plugins.module_utils._redis.model import Entry, Node, Persistence
 from ansible_collections.progressive.platform.plugins.module_utils._redis.resp import Command, ConnectionLost, Reply, ReplyError
 
 READERS: tuple[Command, ...] = (

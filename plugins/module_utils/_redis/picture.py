@@ -10,8 +10,9 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 
+from ansible_collections.progressive.platform.plugins.module_utils._members.model import Marker
 from ansible_collections.progressive.platform.plugins.module_utils._redis import slots
-from ansible_collections.progressive.platform.plugins.module_utils._redis.model import Action, Desired, Entry, Marker, Node, Observation
+from ansible_collections.progressive.platform.plugins.module_utils._redis.model import Action, Desired, Entry, Node, Observation
 from ansible_collections.progressive.platform.plugins.module_utils._redis.placement import Member, Placement, assess, place
 
 

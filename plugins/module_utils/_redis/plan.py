@@ -13,7 +13,8 @@ from __future__ import annotations
 import typing as t
 from collections.abc import Iterable
 
-from ansible_collections.progressive.platform.plugins.module_utils._redis.model import Act, Decision, Done, Refuse, Wait
+from ansible_collections.progressive.platform.plugins.module_utils._members.model import Refuse, Wait
+from ansible_collections.progressive.platform.plugins.module_utils._redis.model import Act, Decision, Done
 from ansible_collections.progressive.platform.plugins.module_utils._redis.picture import Picture
 from ansible_collections.progressive.platform.plugins.module_utils._redis.stages.elections import elections, reunion
 from ansible_collections.progressive.platform.plugins.module_utils._redis.stages.live import configured

@@ -20,15 +20,17 @@ from pathlib import Path
 from ansible_collections.progressive.platform.plugins.module_utils._backup import storage
 from ansible_collections.progressive.platform.plugins.module_utils._backup.catalog import LATEST, Backup, Catalog, parse_time, stamp
 from ansible_collections.progressive.platform.plugins.module_utils._kube.client import connect
-from ansible_collections.progressive.platform.plugins.module_utils._redis import credentials, rdb, refill, slots
+from ansible_collections.progressive.platform.plugins.module_utils._members import credentials
+from ansible_collections.progressive.platform.plugins.module_utils._members.places import Pods
+from ansible_collections.progressive.platform.plugins.module_utils._members.store import Store
+from ansible_collections.progressive.platform.plugins.module_utils._redis import rdb, refill, slots
 from ansible_collections.progressive.platform.plugins.module_utils._redis.backup import COMPONENT, NEXT, mapped, refuse_open
 from ansible_collections.progressive.platform.plugins.module_utils._redis.converge import CONSTRAINTS as NODE_CONSTRAINTS
 from ansible_collections.progressive.platform.plugins.module_utils._redis.converge import NODES, opened
 from ansible_collections.progressive.platform.plugins.module_utils._redis.model import Node, Observation
-from ansible_collections.progressive.platform.plugins.module_utils._redis.nodes import Cluster, Pods
+from ansible_collections.progressive.platform.plugins.module_utils._redis.nodes import Cluster
 from ansible_collections.progressive.platform.plugins.module_utils._redis.refill import Pace, Part, Receiver, Tally
 from ansible_collections.progressive.platform.plugins.module_utils._redis.resp import Connection, ConnectionLost
-from ansible_collections.progressive.platform.plugins.module_utils._redis.store import Store
 from ansible_collections.progressive.platform.plugins.module_utils._run import Clock, Context, Params, PlatformError, Result
 
 FILL_AT_MOST = 0.9

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping
 
+from ansible_collections.progressive.platform.plugins.module_utils._members.model import Wait
 from ansible_collections.progressive.platform.plugins.module_utils._redis import slots
 from ansible_collections.progressive.platform.plugins.module_utils._redis.model import (
     EVICT,
@@ -22,7 +23,6 @@ from ansible_collections.progressive.platform.plugins.module_utils._redis.model 
     Observation,
     Persistence,
     Transfer,
-    Wait,
 )
 from ansible_collections.progressive.platform.plugins.module_utils._redis.picture import Picture, announced
 from ansible_collections.progressive.platform.plugins.module_utils._redis.plan import decide

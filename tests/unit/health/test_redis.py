@@ -9,8 +9,9 @@ import re
 
 import pytest
 from ansible_collections.progressive.platform.plugins.module_utils._health.redis import key_for, probe, problems_of, shards_of
+from ansible_collections.progressive.platform.plugins.module_utils._members.model import Target
 from ansible_collections.progressive.platform.plugins.module_utils._redis import slots
-from ansible_collections.progressive.platform.plugins.module_utils._redis.model import Action, Entry, Node, Target
+from ansible_collections.progressive.platform.plugins.module_utils._redis.model import Action, Entry, Node
 from ansible_collections.progressive.platform.plugins.module_utils._redis.resp import ConnectionLost, ReplyError
 
 THIRDS = [(0, 5460), (5461, 10922), (10923, 16383)]

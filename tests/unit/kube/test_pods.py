@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.progressive.platform.plugins.module_utils._kube.client import ApiError
-from ansible_collections.progressive.platform.plugins.module_utils._kube.pods import evict, natural, pods_of
+from ansible_collections.progressive.platform.plugins.module_utils._kube.pods import Pods, natural
 
 
 class Server:
@@ -50,7 +50,8 @@ def pod(name: str, revision: str = "new", phase: str = "Running", **metadata: An
 
 def test_pods_in_the_order_of_their_ordinals() -> None:
     ending = pod("p-1", deletionTimestamp="now")
-    found = pods_of(Server([pod("p-10"), pod("p-9", revision="old"), ending, pod("p-2", phase="Pending")]), "n", "app=p")  # type: ignore[arg-type]
+    server = Server([pod("p-10"), pod("p-9", revision="old"), ending, pod("p-2", phase="Pending")])
+    found = Pods(server, "n", "app=p").read()  # type: ignore[arg-type]
     assert [(one.name, one.update, one.ready, one.zone) for one in found] == [
         ("p-2", "", False, "z"),
         ("p-9", "outdated", True, "z"),
@@ -60,14 +61,14 @@ def test_pods_in_the_order_of_their_ordinals() -> None:
 
 
 def test_without_further_rights_only_zones_and_updates_are_unknown() -> None:
-    (found,) = pods_of(Server([pod("p-0", revision="old")], ("/nodes", "/statefulsets")), "n", "app=p")  # type: ignore[arg-type]
+    (found,) = Pods(Server([pod("p-0", revision="old")], ("/nodes", "/statefulsets")), "n", "app=p").read()  # type: ignore[arg-type]
     assert (found.zone, found.update, found.problem) == ("", "", "")
 
 
 @pytest.mark.parametrize(("status", "words"), [(201, ""), (429, "disruption budget"), (404, ""), (409, "")])
 def test_an_eviction_names_the_very_pod(status: int, words: str) -> None:
     server = Server([], eviction=status)
-    said = evict(server, "n", "p-0", "u-0")  # type: ignore[arg-type]
+    said = Pods(server, "n", "app=p").evict("p-0", "u-0")  # type: ignore[arg-type]
     assert (words in said) if words else said == ""
     assert server.sent[0]["deleteOptions"] == {"preconditions": {"uid": "u-0"}}
 

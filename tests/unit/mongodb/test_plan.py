@@ -12,6 +12,7 @@ import typing as t
 from pathlib import Path
 
 import pytest
+from ansible_collections.progressive.platform.plugins.module_utils._members.model import Marker, Refuse, Target, Wait
 from ansible_collections.progressive.platform.plugins.module_utils._mongodb import report
 from ansible_collections.progressive.platform.plugins.module_utils._mongodb.converge import ARGUMENTS, wanted
 from ansible_collections.progressive.platform.plugins.module_utils._mongodb.documents import config_of, with_status
@@ -28,7 +29,6 @@ from ansible_collections.progressive.platform.plugins.module_utils._mongodb.mode
 from ansible_collections.progressive.platform.plugins.module_utils._mongodb.picture import Picture, remembered
 from ansible_collections.progressive.platform.plugins.module_utils._mongodb.plan import decide, findings
 from ansible_collections.progressive.platform.plugins.module_utils._mongodb.simulate import foresee
-from ansible_collections.progressive.platform.plugins.module_utils._redis.model import Marker, Refuse, Target, Wait
 from ansible_collections.progressive.platform.plugins.module_utils._run import PlatformError
 
 DOMAIN = "mongodb-headless.data.svc.cluster.local"

@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[3]
 DOCUMENT = ROOT / "docs/redis_cluster.md"
 BEGIN, END = "<!-- states: made by `make docs` from the planner and the tests' marks -->", "<!-- end of states -->"
 NAMED = re.compile(r"test_s\d+_(and_s\d+_)*")
-ROOMS = ("tests/redis", "tests/unit/redis", "tests/cluster")
+ROOMS = ("tests/redis", "tests/unit/redis", "tests/unit/members", "tests/cluster")
 
 
 @functools.cache

@@ -13,10 +13,11 @@ import typing as t
 from collections import Counter
 
 import pytest
+from ansible_collections.progressive.platform.plugins.module_utils._kube.pods import natural
+from ansible_collections.progressive.platform.plugins.module_utils._members.credentials import Access
+from ansible_collections.progressive.platform.plugins.module_utils._members.places import split_address
 from ansible_collections.progressive.platform.plugins.module_utils._redis import slots
-from ansible_collections.progressive.platform.plugins.module_utils._redis.access import Access
 from ansible_collections.progressive.platform.plugins.module_utils._redis.closer import masterauth
-from ansible_collections.progressive.platform.plugins.module_utils._redis.nodes import natural, split_address
 from ansible_collections.progressive.platform.plugins.module_utils._redis.observe import (
     node_of,
     parse_address,

@@ -10,8 +10,9 @@ import dataclasses
 import typing as t
 
 import pytest
+from ansible_collections.progressive.platform.plugins.module_utils._members.model import Refuse, Wait
 from ansible_collections.progressive.platform.plugins.module_utils._redis import slots
-from ansible_collections.progressive.platform.plugins.module_utils._redis.model import Act, Desired, Done, Observation, Refuse, Wait
+from ansible_collections.progressive.platform.plugins.module_utils._redis.model import Act, Desired, Done, Observation
 from ansible_collections.progressive.platform.plugins.module_utils._redis.picture import Picture
 from ansible_collections.progressive.platform.plugins.module_utils._redis.plan import decide, findings
 from ansible_collections.progressive.platform.plugins.module_utils._redis.simulate import foresee

@@ -11,20 +11,12 @@ import dataclasses
 import typing as t
 
 import pytest
+from ansible_collections.progressive.platform.plugins.module_utils._members.credentials import Access
+from ansible_collections.progressive.platform.plugins.module_utils._members.model import Refuse, Wait
 from ansible_collections.progressive.platform.plugins.module_utils._redis import slots
-from ansible_collections.progressive.platform.plugins.module_utils._redis.access import Access
 from ansible_collections.progressive.platform.plugins.module_utils._redis.closer import answered, questions
 from ansible_collections.progressive.platform.plugins.module_utils._redis.converge import Convergence
-from ansible_collections.progressive.platform.plugins.module_utils._redis.model import (
-    Act,
-    Action,
-    Desired,
-    Done,
-    Observation,
-    Persistence,
-    Refuse,
-    Wait,
-)
+from ansible_collections.progressive.platform.plugins.module_utils._redis.model import Act, Action, Desired, Done, Observation, Persistence
 from ansible_collections.progressive.platform.plugins.module_utils._redis.picture import Picture
 from ansible_collections.progressive.platform.plugins.module_utils._redis.placement import Member, assess
 from ansible_collections.progressive.platform.plugins.module_utils._redis.plan import decide

@@ -10,9 +10,10 @@ import dataclasses
 import typing as t
 
 import pytest
+from ansible_collections.progressive.platform.plugins.module_utils._members.model import Refuse, Wait
 from ansible_collections.progressive.platform.plugins.module_utils._redis.converge import live_settings
 from ansible_collections.progressive.platform.plugins.module_utils._redis.engines import Release, parse, refusal
-from ansible_collections.progressive.platform.plugins.module_utils._redis.model import EVICT, Act, Desired, Done, Observation, Refuse, Wait
+from ansible_collections.progressive.platform.plugins.module_utils._redis.model import EVICT, Act, Desired, Done, Observation
 from ansible_collections.progressive.platform.plugins.module_utils._redis.picture import Picture
 from ansible_collections.progressive.platform.plugins.module_utils._redis.plan import decide
 from ansible_collections.progressive.platform.plugins.module_utils._redis.simulate import foresee

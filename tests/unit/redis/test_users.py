@@ -10,11 +10,12 @@ import typing as t
 
 import pytest
 from ansible_collections.progressive.platform.plugins.module_utils._health.redis import ending
+from ansible_collections.progressive.platform.plugins.module_utils._members.credentials import Access, Tls, overlapping
+from ansible_collections.progressive.platform.plugins.module_utils._members.model import Target
 from ansible_collections.progressive.platform.plugins.module_utils._redis import grants
-from ansible_collections.progressive.platform.plugins.module_utils._redis.access import Access, Tls, hashed, shown
-from ansible_collections.progressive.platform.plugins.module_utils._redis.credentials import overlapping
+from ansible_collections.progressive.platform.plugins.module_utils._redis.access import hashed, shown
 from ansible_collections.progressive.platform.plugins.module_utils._redis.grants import Server, Wanted, plan_of
-from ansible_collections.progressive.platform.plugins.module_utils._redis.model import Node, Target
+from ansible_collections.progressive.platform.plugins.module_utils._redis.model import Node
 from ansible_collections.progressive.platform.plugins.module_utils._redis.users import (
     RULES,
     evaluate,

@@ -9,8 +9,9 @@ from __future__ import annotations
 import dataclasses
 import typing as t
 
+from ansible_collections.progressive.platform.plugins.module_utils._members.model import Marker, Target
 from ansible_collections.progressive.platform.plugins.module_utils._redis import slots
-from ansible_collections.progressive.platform.plugins.module_utils._redis.model import Entry, Marker, Node, Observation, Target
+from ansible_collections.progressive.platform.plugins.module_utils._redis.model import Entry, Node, Observation
 
 THIRDS = slots.split(slots.ALL, 3)
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 
+from ansible_collections.progressive.platform.plugins.module_utils._members.model import Refuse, Wait
 from ansible_collections.progressive.platform.plugins.module_utils._mongodb.model import Act, Action, Config, Decision, Entry, Node
 from ansible_collections.progressive.platform.plugins.module_utils._mongodb.picture import Picture
 from ansible_collections.progressive.platform.plugins.module_utils._mongodb.stages.common import document
-from ansible_collections.progressive.platform.plugins.module_utils._redis.model import Refuse, Wait
 
 ELECTIONS = 3
 """Election timeouts after which nobody is expected to be elected without help, and as many again after which help has not helped."""

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 
+from ansible_collections.progressive.platform.plugins.module_utils._members.model import Refuse
 from ansible_collections.progressive.platform.plugins.module_utils._mongodb.model import Decision, Entry, Node
 from ansible_collections.progressive.platform.plugins.module_utils._mongodb.picture import Picture
 from ansible_collections.progressive.platform.plugins.module_utils._mongodb.stages.common import reconfigure, replaced, step_down
-from ansible_collections.progressive.platform.plugins.module_utils._redis.model import Refuse
 
 
 def names(picture: Picture) -> Decision | None:

@@ -9,10 +9,10 @@ The stage comes last, so every step waits until the set is whole again. It remem
 
 from __future__ import annotations
 
+from ansible_collections.progressive.platform.plugins.module_utils._members.model import Refuse, Wait
 from ansible_collections.progressive.platform.plugins.module_utils._mongodb.model import EVICT, Act, Action, Decision, Node
 from ansible_collections.progressive.platform.plugins.module_utils._mongodb.picture import Picture
 from ansible_collections.progressive.platform.plugins.module_utils._mongodb.stages.common import FOREVER, step_down
-from ansible_collections.progressive.platform.plugins.module_utils._redis.model import Refuse, Wait
 
 CONTROLLER_WITHIN = 60.0
 

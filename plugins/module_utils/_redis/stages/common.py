@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from ansible_collections.progressive.platform.plugins.module_utils._members.model import Refuse, Wait
 from ansible_collections.progressive.platform.plugins.module_utils._redis import slots
-from ansible_collections.progressive.platform.plugins.module_utils._redis.model import Action, Decision, Entry, Node, Refuse, Wait
+from ansible_collections.progressive.platform.plugins.module_utils._redis.model import Action, Decision, Entry, Node
 from ansible_collections.progressive.platform.plugins.module_utils._redis.picture import Picture
 
 FOREVER = float("inf")

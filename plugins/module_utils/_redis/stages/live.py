@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 
-from ansible_collections.progressive.platform.plugins.module_utils._redis.model import Act, Action, Decision, Node, Refuse
+from ansible_collections.progressive.platform.plugins.module_utils._members.model import Refuse
+from ansible_collections.progressive.platform.plugins.module_utils._redis.model import Act, Action, Decision, Node
 from ansible_collections.progressive.platform.plugins.module_utils._redis.picture import Picture
 
 FACTORS = {"": 1, "k": 1000, "kb": 1024, "m": 1000**2, "mb": 1024**2, "g": 1000**3, "gb": 1024**3}

@@ -6,7 +6,8 @@
 
 from __future__ import annotations
 
-from ansible_collections.progressive.platform.plugins.module_utils._redis.model import Act, Action, Decision, Refuse, Wait
+from ansible_collections.progressive.platform.plugins.module_utils._members.model import Refuse, Wait
+from ansible_collections.progressive.platform.plugins.module_utils._redis.model import Act, Action, Decision
 from ansible_collections.progressive.platform.plugins.module_utils._redis.picture import Picture
 from ansible_collections.progressive.platform.plugins.module_utils._redis.stages.common import FOREVER, foreign, meet, reachable, redis_cli
 from ansible_collections.progressive.platform.plugins.module_utils._redis.stages.newcomers import components, strangeness

@@ -10,8 +10,9 @@ import typing as t
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+from ansible_collections.progressive.platform.plugins.module_utils._members.model import Refuse, Wait
 from ansible_collections.progressive.platform.plugins.module_utils._redis import slots
-from ansible_collections.progressive.platform.plugins.module_utils._redis.model import Act, Action, Decision, Node, Refuse, Transfer, Wait
+from ansible_collections.progressive.platform.plugins.module_utils._redis.model import Act, Action, Decision, Node, Transfer
 from ansible_collections.progressive.platform.plugins.module_utils._redis.picture import Picture
 from ansible_collections.progressive.platform.plugins.module_utils._redis.stages.common import redis_cli, setslot
 

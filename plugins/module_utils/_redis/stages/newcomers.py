@@ -11,8 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ansible_collections.progressive.platform.plugins.module_utils._members.model import Refuse, Wait
 from ansible_collections.progressive.platform.plugins.module_utils._redis import slots
-from ansible_collections.progressive.platform.plugins.module_utils._redis.model import Act, Action, Decision, Entry, Node, Refuse, Wait
+from ansible_collections.progressive.platform.plugins.module_utils._redis.model import Act, Action, Decision, Entry, Node
 from ansible_collections.progressive.platform.plugins.module_utils._redis.picture import Picture
 from ansible_collections.progressive.platform.plugins.module_utils._redis.stages.common import discard, reachable, redis_cli
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections import Counter
 
-from ansible_collections.progressive.platform.plugins.module_utils._redis.access import hashed
-from ansible_collections.progressive.platform.plugins.module_utils._redis.model import Act, Action, Decision, Refuse, Wait
+from ansible_collections.progressive.platform.plugins.module_utils._members.model import Refuse, Wait
+from ansible_collections.progressive.platform.plugins.module_utils._redis.access import hashed, user_of
+from ansible_collections.progressive.platform.plugins.module_utils._redis.model import Act, Action, Decision
 from ansible_collections.progressive.platform.plugins.module_utils._redis.picture import Picture
 from ansible_collections.progressive.platform.plugins.module_utils._redis.stages.common import FOREVER
 
@@ -21,7 +22,7 @@ def unusable(picture: Picture) -> Decision | None:
         listed = "; ".join(f"{node.name}: {node.problem}" for node in refused)
         hints = " ".join(dict.fromkeys(node.hint for node in refused if node.hint))
         return Refuse("S35", f"Not let in, nothing was changed ({listed}). {hints}".rstrip())
-    user = picture.desired.access.user
+    user = user_of(picture.desired.access)
     denied = [node for node in picture.live if node.denied]
     if denied and picture.desired.access.passwords:
         listed = "; ".join(f"{node.name}: it does not permit user {user!r} {', '.join(node.denied)} (NOPERM)" for node in denied)
@@ -45,8 +46,8 @@ def passwords(picture: Picture) -> Decision | None:
     access = picture.desired.access
     behind = [node for node in picture.live if node.former_login]
     if behind:
-        command = ("ACL", "SETUSER", access.user, hashed(access.passwords[0]))
-        actions = tuple(Action(node.name, command, f"takes only the former password of user {access.user}") for node in behind)
+        command = ("ACL", "SETUSER", user_of(access), hashed(access.passwords[0]))
+        actions = tuple(Action(node.name, command, f"takes only the former password of user {user_of(access)}") for node in behind)
         return Act("S35", "password", "the new password is not taken everywhere yet", actions)
     replicas = [node for node in picture.live if node.former_masterauth]
     if not replicas:

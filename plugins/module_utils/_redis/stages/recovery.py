@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from ansible_collections.progressive.platform.plugins.module_utils._members.model import Refuse, Wait
 from ansible_collections.progressive.platform.plugins.module_utils._redis import slots
-from ansible_collections.progressive.platform.plugins.module_utils._redis.model import Act, Action, Decision, Node, Refuse, Wait
+from ansible_collections.progressive.platform.plugins.module_utils._redis.model import Act, Action, Decision, Node
 from ansible_collections.progressive.platform.plugins.module_utils._redis.picture import Picture
 from ansible_collections.progressive.platform.plugins.module_utils._redis.stages.common import add_slots
 

@@ -6,7 +6,8 @@
 
 from __future__ import annotations
 
-from ansible_collections.progressive.platform.plugins.module_utils._redis.model import Act, Action, Decision, Wait
+from ansible_collections.progressive.platform.plugins.module_utils._members.model import Wait
+from ansible_collections.progressive.platform.plugins.module_utils._redis.model import Act, Action, Decision
 from ansible_collections.progressive.platform.plugins.module_utils._redis.picture import Picture
 from ansible_collections.progressive.platform.plugins.module_utils._redis.rearrange import promote
 from ansible_collections.progressive.platform.plugins.module_utils._redis.stages.common import structured

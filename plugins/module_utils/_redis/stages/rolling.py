@@ -10,8 +10,9 @@ that was killed is taken up by the next one.
 
 from __future__ import annotations
 
+from ansible_collections.progressive.platform.plugins.module_utils._members.model import Refuse, Wait
 from ansible_collections.progressive.platform.plugins.module_utils._redis import engines
-from ansible_collections.progressive.platform.plugins.module_utils._redis.model import EVICT, Act, Action, Decision, Node, Refuse, Wait
+from ansible_collections.progressive.platform.plugins.module_utils._redis.model import EVICT, Act, Action, Decision, Node
 from ansible_collections.progressive.platform.plugins.module_utils._redis.picture import Picture
 from ansible_collections.progressive.platform.plugins.module_utils._redis.placement import assess
 from ansible_collections.progressive.platform.plugins.module_utils._redis.stages.common import FOREVER

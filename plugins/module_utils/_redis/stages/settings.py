@@ -6,7 +6,8 @@
 
 from __future__ import annotations
 
-from ansible_collections.progressive.platform.plugins.module_utils._redis.model import FORMATION_TIMEOUT, Act, Action, Decision, Wait
+from ansible_collections.progressive.platform.plugins.module_utils._members.model import Wait
+from ansible_collections.progressive.platform.plugins.module_utils._redis.model import FORMATION_TIMEOUT, Act, Action, Decision
 from ansible_collections.progressive.platform.plugins.module_utils._redis.picture import Picture
 
 FORMING_AT_MOST = 10.0

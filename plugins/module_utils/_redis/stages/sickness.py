@@ -6,16 +6,8 @@
 
 from __future__ import annotations
 
-from ansible_collections.progressive.platform.plugins.module_utils._redis.model import (
-    RECREATE,
-    Act,
-    Action,
-    Decision,
-    Entry,
-    Node,
-    Refuse,
-    Wait,
-)
+from ansible_collections.progressive.platform.plugins.module_utils._members.model import Refuse, Wait
+from ansible_collections.progressive.platform.plugins.module_utils._redis.model import RECREATE, Act, Action, Decision, Entry, Node
 from ansible_collections.progressive.platform.plugins.module_utils._redis.picture import Picture
 from ansible_collections.progressive.platform.plugins.module_utils._redis.stages.common import redis_cli
 

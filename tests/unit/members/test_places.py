@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Pods as nodes, the Lease and the marker, against an API server made of a dictionary."""
+"""Pods as members, the Lease and the marker, against an API server made of a dictionary."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import typing as t
 
 import pytest
 from ansible_collections.progressive.platform.plugins.module_utils._kube.client import ApiError
-from ansible_collections.progressive.platform.plugins.module_utils._redis.model import Marker
-from ansible_collections.progressive.platform.plugins.module_utils._redis.nodes import Pods
-from ansible_collections.progressive.platform.plugins.module_utils._redis.store import LEASE_SECONDS, Files, Objects
+from ansible_collections.progressive.platform.plugins.module_utils._members.model import Marker
+from ansible_collections.progressive.platform.plugins.module_utils._members.places import Pods
+from ansible_collections.progressive.platform.plugins.module_utils._members.store import LEASE_SECONDS, Files, Objects
 from ansible_collections.progressive.platform.plugins.module_utils._run import Clock, PlatformError
 
 LEASE = "/apis/coordination.k8s.io/v1/namespaces/cache/leases/redis-converge"
@@ -117,7 +117,7 @@ def test_a_lease_that_passed_on_says_to_whom_and_since_when() -> None:
 def test_marker_round_trip_in_both_stores(tmp_path: t.Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     marker = Marker("forming", {"redis-0": "a"}, {"redis-0": "uid"}, {"redis-0": ("v1", "v2")}, {"a": {"cluster-node-timeout": "5000"}})
-    for store in (objects(FakeClient(), FakeClock()), Files(["127.0.0.1:7000"], FakeClock())):
+    for store in (objects(FakeClient(), FakeClock()), Files("redis", ["127.0.0.1:7000"], FakeClock())):
         assert store.read() is None
         store.write(marker)
         assert store.read() == marker

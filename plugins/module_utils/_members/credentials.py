@@ -7,11 +7,11 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import typing as t
 from pathlib import Path
 
 from ansible_collections.progressive.platform.plugins.module_utils._kube.client import Client, quote
-from ansible_collections.progressive.platform.plugins.module_utils._redis.access import Access, Tls
 from ansible_collections.progressive.platform.plugins.module_utils._run import Params, PlatformError
 
 FORMER, NEXT = "former-", "next-"
@@ -43,6 +43,25 @@ CONSTRAINTS: dict[str, t.Any] = {
     "mutually_exclusive": [["password", "password_secret"], ["former_password", "password_secret"]],
     "required_by": {"former_password": ["password"]},
 }
+
+
+@dataclasses.dataclass(frozen=True)
+class Tls:
+    """PEM texts; without ``ca`` the system's authorities count. ``server_name`` is what the certificate must be for, the node's own host where it is empty."""
+
+    ca: str = ""
+    cert: str = ""
+    key: str = dataclasses.field(default="", repr=False)
+    server_name: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Access:
+    """``passwords`` are tried in order: the one that should be right, then those that a rotation may have left. No user name means the default user."""
+
+    username: str = ""
+    passwords: tuple[str, ...] = dataclasses.field(default=(), repr=False)
+    tls: Tls | None = None
 
 
 def needs_api(params: Params) -> bool:

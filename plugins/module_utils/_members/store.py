@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What a run leaves outside the cluster: a lock (R5) and the marker of a formed cluster (R3) (private: may change without notice).
+"""What a run leaves outside the cluster: a lock and the marker of a formed cluster (private: may change without notice).
 
 For pods both are objects in the pods' namespace: Lease ``<name>-converge`` and ConfigMap ``<name>-marker``, so they hold for every controller. For plain
-addresses they are files under ``${XDG_STATE_HOME:-~/.local/state}/progressive-platform/redis`` of the host the module runs on: they hold for that host only.
+addresses they are files under ``${XDG_STATE_HOME:-~/.local/state}/progressive-platform/<room>`` of the host the module runs on: they hold for that host only.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ansible_collections.progressive.platform.plugins.module_utils._kube.client import ApiError, Client, quote
-from ansible_collections.progressive.platform.plugins.module_utils._redis.model import Marker
+from ansible_collections.progressive.platform.plugins.module_utils._members.model import Marker
 from ansible_collections.progressive.platform.plugins.module_utils._run import Clock, PlatformError
 
 LEASE_SECONDS = 15
@@ -78,12 +78,12 @@ def _note(text: str, origin: str) -> dict[str, t.Any]:
 
 
 class Files:
-    """Marker and lock of the nodes at these addresses."""
+    """Marker and lock of the members at these addresses; ``room`` is the component's own folder."""
 
-    def __init__(self, addresses: Sequence[str], clock: Clock) -> None:
+    def __init__(self, room: str, addresses: Sequence[str], clock: Clock) -> None:
         state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
         key = hashlib.sha256("\n".join(sorted(addresses)).encode()).hexdigest()[:16]
-        self._marker = state / "progressive-platform" / "redis" / f"{key}.json"
+        self._marker = state / "progressive-platform" / room / f"{key}.json"
         self._clock = clock
 
     def read(self) -> Marker | None:
