@@ -52,29 +52,6 @@ options:
   username:
     description: User to log in as, of database C(admin). Without it C(admin), where a password is given.
     type: str
-  password:
-    description: Password of the user. Without one nobody logs in, which is for members without access control.
-    type: str
-  former_password:
-    description: The password before this one, tried where O(password) is refused, while a change of passwords is under way.
-    type: str
-  password_secret:
-    description:
-      - Kubernetes Secret that holds the password, read when the module runs.
-      - Keys C(next-<key>) and C(former-<key>) beside it are tried too, while a change of passwords is under way.
-    type: dict
-    suboptions:
-      namespace:
-        description: Namespace of the Secret. Without it that of O(pods).
-        type: str
-      name:
-        description: Name of the Secret.
-        type: str
-        required: true
-      key:
-        description: Key in the Secret.
-        type: str
-        default: password
   tls:
     description:
       - How the members' certificates are verified, and what is shown to them. Without it nothing is encrypted by us.

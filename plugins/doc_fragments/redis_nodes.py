@@ -46,29 +46,6 @@ options:
       - A node that does not know the user, or not with this password, is tried as the default user with the same password, so that a cluster from before it
         had users can be led over.
     type: str
-  password:
-    description: Password of the user. Every node must take it, or O(former_password).
-    type: str
-  former_password:
-    description: Tried where O(password) is refused. While a password is being changed some nodes know only this one.
-    type: str
-  password_secret:
-    description:
-      - Kubernetes Secret that holds the password, read when the module runs.
-      - While M(progressive.platform.secret) rotates it, the Secret also holds C(next-<key>) or C(former-<key>); they are tried as well.
-    type: dict
-    suboptions:
-      namespace:
-        description: Namespace of the Secret. Without it that of O(pods).
-        type: str
-      name:
-        description: Name of the Secret.
-        type: str
-        required: true
-      key:
-        description: Key in the Secret.
-        type: str
-        default: password
   tls:
     description: Connect by TLS. An empty dict trusts the authorities of the host the module runs on.
     type: dict

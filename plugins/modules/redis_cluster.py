@@ -25,6 +25,7 @@ extends_documentation_fragment:
   - progressive.platform.attributes
   - progressive.platform.kubernetes
   - progressive.platform.redis_nodes
+  - progressive.platform.credentials
 attributes:
   action_group:
     support: full

@@ -24,6 +24,7 @@ extends_documentation_fragment:
   - progressive.platform.attributes
   - progressive.platform.kubernetes
   - progressive.platform.redis_nodes
+  - progressive.platform.credentials
   - progressive.platform.backup_storage
 attributes:
   action_group:

@@ -27,6 +27,8 @@ from ansible_collections.progressive.platform.plugins.module_utils._run import C
 
 LEASE_SECONDS = 15
 """A holder that has not renewed for this long is dead, and a killed run's successor waits as long."""
+LOCK_WITHIN = 30.0
+"""Seconds for which a run waits for another to end."""
 POLL = 0.25
 
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import typing as t
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from ansible_collections.progressive.platform.plugins.module_utils._kube.arguments import CONNECTION
 from ansible_collections.progressive.platform.plugins.module_utils._kube.client import Client, connect
 from ansible_collections.progressive.platform.plugins.module_utils._members import credentials
+from ansible_collections.progressive.platform.plugins.module_utils._members.loop import Loop, noted
 from ansible_collections.progressive.platform.plugins.module_utils._members.model import Marker, Refuse, Wait
 from ansible_collections.progressive.platform.plugins.module_utils._members.store import Files, Objects, Store
 from ansible_collections.progressive.platform.plugins.module_utils._mongodb import report
@@ -38,11 +39,9 @@ from ansible_collections.progressive.platform.plugins.module_utils._run import C
 
 PASSES_AT_MOST = 200
 """Passes that send something; passes that only wait are bounded by the timeout."""
-POLL_FIRST, POLL_GROWTH, POLL_LAST = 0.02, 1.2, 0.5
 RETRY_AFTER = 0.5
 FAILING_AT_MOST = 30.0
 """Seconds for which servers may refuse with what passes (an election, a configuration that is not committed yet) before that is the answer."""
-LOCK_WITHIN = 30.0
 ADMIN = "admin"
 
 NODES: dict[str, t.Any] = {
@@ -143,16 +142,11 @@ def run_info(params: Params, context: Context) -> Result:
     """The module mongodb_replicaset_info: reads, and says so when it cannot."""
     errors: list[str] = []
     observation = Observation(())
-    try:
-        with opened(params, context, closer=True) as (cluster, store, _client):
-            try:
-                marker = store.read()
-            except PlatformError as error:
-                marker = None
-                errors.append(error.message)
-            observation = cluster.observe(marker)
-    except PlatformError as error:
-        errors.append(error.message)
+    marker = None
+    with noted(errors), opened(params, context, closer=True) as (cluster, store, _client):
+        with noted(errors):
+            marker = store.read()
+        observation = cluster.observe(marker)
     picture = Picture(observation, _assumed(params, observation))
     seen = findings(picture)
     errors += [f"{node.name}: {node.problem}" for node in observation.nodes if not node.live]
@@ -281,80 +275,47 @@ def opened(params: Params, context: Context, closer: bool = False) -> Iterator[t
         yield stack.enter_context(Cluster(source, Door(access), closer)), store, client
 
 
-class Convergence:
+class Convergence(Loop[Observation, Decision]):
     """One run: from what is there to what is wanted, or to the reason why not."""
 
+    component = "mongodb_replicaset"
+    poll = (0.02, 1.2, 0.5)
+
     def __init__(self, cluster: Cluster, store: Store, desired: Desired, timeout: float, context: Context) -> None:
+        super().__init__(store, timeout, context)
         self.cluster = cluster
-        self.store = store
         self.desired = desired
-        self.timeout = timeout
-        self.context = context
-        self.clock = context.clock
-        self.deadline = self.clock.now() + timeout
-        self.marker: Marker | None = None
-        self.steps: list[Decision] = []
-        self.since: dict[str, float] = {}
         self.failing: tuple[float, str] | None = None
-        self.told = ""
 
-    def run(self) -> Result:
-        self.marker = self.store.read()
-        before = self.cluster.observe(self.marker, self.desired.members)
-        first = findings(Picture(before, self.desired))
-        if self.context.check:
-            return self._foreseen(before)
-        after = before
-        if first:
-            with self.store.lock(min(LOCK_WITHIN, self.timeout)):
-                self.marker = self.store.read()
-                after = self._loop()
-        self._remember(after)
-        return self._result(before, after, self.steps)
+    def observe(self) -> Observation:
+        return self.cluster.observe(self.marker, self.desired.members)
 
-    def _foreseen(self, before: Observation) -> Result:
-        decisions, after = foresee(before, self.desired, {})
+    def found(self, seen: Observation, ages: dict[str, float]) -> list[Decision]:
+        return findings(Picture(seen, self.desired, ages))
+
+    def timed(self, found: Sequence[Decision]) -> set[str]:
+        elects = any(isinstance(decision, Act) and decision.kind == "stepup" for decision in found)
+        return super().timed(found) | ({"election"} if elects else set())
+
+    def pause(self, step: Decision, seconds: float) -> float:
+        return RETRY_AFTER if isinstance(step, Act) else seconds
+
+    def remembered(self, seen: Observation) -> tuple[Marker, Decision] | None:
+        marker = remembered(seen)
+        return (marker, _record(marker)) if marker is not None else None
+
+    def foreseen(self, seen: Observation) -> Result:
+        decisions, after = foresee(seen, self.desired, {})
         last = decisions[-1]
         if isinstance(last, Refuse):
-            raise self._error(last.reason, before, last)
+            raise self.error(last.reason, seen, last)
         steps: list[Decision] = [decision for decision in decisions if not isinstance(decision, Done)]
-        marker = remembered(before)
-        if isinstance(last, Done) and marker is not None and marker != self.marker:
-            steps.append(_record(marker))
-        return self._result(before, after, steps)
+        news = self.remembered(seen)
+        if isinstance(last, Done) and news is not None and news[0] != self.marker:
+            steps.append(news[1])
+        return self.result(seen, after, steps)
 
-    def _loop(self) -> Observation:
-        """Passes until nothing is left to do."""
-        poll = POLL_FIRST
-        while True:
-            self.store.renew()
-            observation = self.cluster.observe(self.marker, self.desired.members)
-            decision = self._decide(observation)
-            if isinstance(decision, Done):
-                self._tell("healthy", done=True)
-                return observation
-            if isinstance(decision, Refuse):
-                raise self._error(decision.reason, observation, decision)
-            self._tell(decision.reason)
-            self._check_time(decision, observation)
-            if isinstance(decision, Act) and self._act(decision, observation):
-                poll = POLL_FIRST
-                continue
-            self.clock.sleep(RETRY_AFTER if isinstance(decision, Act) else poll)
-            poll = min(poll * POLL_GROWTH, POLL_LAST)
-
-    def _decide(self, observation: Observation) -> Decision:
-        """The first finding decides; every Wait that any stage has is timed, so that its patience runs from when it was first seen."""
-        now = self.clock.now()
-        ages = {key: now - since for key, since in self.since.items()}
-        found = findings(Picture(observation, self.desired, ages))
-        keys = {decision.key for decision in found if isinstance(decision, Wait)}
-        if any(isinstance(decision, Act) and decision.kind == "stepup" for decision in found):
-            keys.add("election")
-        self.since = {key: self.since.get(key, now) for key in keys}
-        return found[0] if found else Done()
-
-    def _check_time(self, decision: Decision, observation: Observation) -> None:
+    def check_time(self, decision: Decision, observation: Observation) -> None:
         """An initial sync has its own limit, and begins the task's anew."""
         now = self.clock.now()
         if isinstance(decision, Wait) and decision.own_time:
@@ -362,11 +323,11 @@ class Convergence:
         if now > self.deadline or len(self.steps) >= PASSES_AT_MOST:
             limit = f"{self.timeout:g} s" if len(self.steps) < PASSES_AT_MOST else f"{PASSES_AT_MOST} steps"
             refused = f". Not done yet: {self.failing[1]}" if self.failing else ""
-            raise self._error(
+            raise self.error(
                 f"The set is not as wanted after {limit}. Last seen ({decision.state}): {decision.reason}{refused}", observation, decision
             )
 
-    def _act(self, decision: Act, observation: Observation) -> bool:
+    def act(self, decision: Act, observation: Observation) -> bool:
         """Whether it was done. What passes is tried again, whatever else a server refuses is the caller's to know."""
         action = decision.action
         try:
@@ -381,28 +342,17 @@ class Convergence:
         text = f"{action.node} refuses {action.verb} with {reply.get('code')} {reply.get('codeName', '')}: {reply.get('errmsg')}"
         if decision.kind in {"replace", "stepup"} or reply.get("code") in RETRIABLE:
             return self._failed(text, observation, decision)
-        raise self._error(f"{text} ({decision.reason})", observation, decision)
+        raise self.error(f"{text} ({decision.reason})", observation, decision)
 
     def _failed(self, text: str, observation: Observation, decision: Act) -> bool:
         now = self.clock.now()
         since = self.failing[0] if self.failing else now
         self.failing = (since, text)
         if decision.kind != "replace" and now - since > FAILING_AT_MOST:
-            raise self._error(f"{text}, for {FAILING_AT_MOST:g} s ({decision.reason})", observation, decision)
+            raise self.error(f"{text}, for {FAILING_AT_MOST:g} s ({decision.reason})", observation, decision)
         return False
 
-    def _remember(self, after: Observation) -> None:
-        marker = remembered(after)
-        if marker is not None and marker != self.marker:
-            self.store.write(marker)
-            self.steps.append(_record(marker))
-
-    def _tell(self, reason: str, done: bool = False) -> None:
-        if reason != self.told:
-            self.told = reason
-            self.context.progress.report("mongodb_replicaset", reason, done)
-
-    def _error(self, text: str, observation: Observation, decision: Decision) -> PlatformError:
+    def error(self, text: str, observation: Observation, decision: Decision) -> PlatformError:
         picture = Picture(observation, self.desired)
         details = {
             "plan": report.plan_rows(self.steps),
@@ -411,7 +361,7 @@ class Convergence:
         }
         return PlatformError(text, changed=bool(self.steps), state=decision.state, **details)
 
-    def _result(self, before: Observation, after: Observation, steps: list[Decision]) -> Result:
+    def result(self, before: Observation, after: Observation, steps: Sequence[Decision]) -> Result:
         former, picture = Picture(before, self.desired), Picture(after, self.desired)
         found = findings(former)
         result: Result = {

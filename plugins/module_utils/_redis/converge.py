@@ -10,11 +10,12 @@ import contextlib
 import dataclasses
 import re
 import typing as t
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from ansible_collections.progressive.platform.plugins.module_utils._kube.arguments import CONNECTION
 from ansible_collections.progressive.platform.plugins.module_utils._kube.client import connect
 from ansible_collections.progressive.platform.plugins.module_utils._members import credentials
+from ansible_collections.progressive.platform.plugins.module_utils._members.loop import Loop, noted
 from ansible_collections.progressive.platform.plugins.module_utils._members.model import Marker, Refuse, Wait
 from ansible_collections.progressive.platform.plugins.module_utils._members.places import Addresses, Pods, Source
 from ansible_collections.progressive.platform.plugins.module_utils._members.store import Files, Objects, Store
@@ -41,7 +42,6 @@ from ansible_collections.progressive.platform.plugins.module_utils._run import C
 
 PASSES_AT_MOST = 200
 """Passes that send something; passes that only wait are bounded by the timeout."""
-POLL_FIRST, POLL_GROWTH, POLL_LAST = 0.01, 1.1, 0.25
 RESEND = 1.0
 """Seconds after which a command that was answered OK but shows no effect yet (gossip) is sent again."""
 RESEND_FAILED = 0.1
@@ -49,7 +49,6 @@ RESEND_FAILOVER = 6.0
 """A manual failover has 5 s; to ask again would begin it anew."""
 FAILING_AT_MOST = 10.0
 """Seconds for which a server may refuse the same command (``Unknown node`` while gossip is on its way) before that is the answer."""
-LOCK_WITHIN = 30.0
 SECRETS = re.compile(r"pass|^masterauth$|^masteruser$")
 STEPWISE = frozenset({"handover", "replace"})
 """Kinds of Act after which the timeout begins anew: a roll may take as long as it takes, each of its steps may not."""
@@ -124,16 +123,11 @@ def run_info(params: Params, context: Context) -> Result:
     """The module redis_cluster_info: reads, and says so when it cannot."""
     errors: list[str] = []
     observation = Observation(())
-    try:
-        with opened(params, context) as (cluster, store):
-            try:
-                marker = store.read()
-            except PlatformError as error:
-                marker = None
-                errors.append(error.message)
-            observation = cluster.observe(marker)
-    except PlatformError as error:
-        errors.append(error.message)
+    marker = None
+    with noted(errors), opened(params, context) as (cluster, store):
+        with noted(errors):
+            marker = store.read()
+        observation = cluster.observe(marker)
     picture = Picture(observation, _assumed(params, observation))
     seen = findings(picture)
     errors += [f"{node.name}: {node.problem}" for node in observation.nodes if not node.live]
@@ -259,97 +253,63 @@ def opened(params: Params, context: Context) -> Iterator[tuple[Cluster, Store]]:
         yield stack.enter_context(Cluster(source, credentials.access_of(params, client), context.clock, params.get("config") or ())), store
 
 
-class Convergence:
+class Convergence(Loop[Observation, Decision]):
     """One run: from what is there to what is wanted, or to the reason why not."""
 
+    component = "redis_cluster"
+    poll = (0.01, 1.1, 0.25)
+
     def __init__(self, cluster: Cluster, store: Store, desired: Desired, timeout: float, context: Context) -> None:
+        super().__init__(store, timeout, context)
         self.cluster = cluster
-        self.store = store
         self.desired = desired
-        self.timeout = timeout
-        self.context = context
-        self.clock = context.clock
-        self.deadline = self.clock.now() + timeout
-        self.marker: Marker | None = None
-        self.steps: list[Decision] = []
-        self.since: dict[str, float] = {}
         self.due: dict[Action, float] = {}
         self.failing: dict[Action, tuple[float, str]] = {}
         self.set_times: dict[Action, int] = {}
         self.recreated: set[str] = set()
         self.passes = 0
-        self.told = ""
         self.journey: Journey | None = None
         self.mover: Mover | None = None
         self.atomic = Atomic(cluster.ask, context.clock)
         self.observation = Observation(())
         self.warnings: list[str] = []
 
-    def run(self) -> Result:
-        self.marker = self.store.read()
-        before = self.cluster.observe(self.marker, self.desired.count)
-        first = findings(Picture(before, self.desired))
-        if self.context.check:
-            return self._foreseen(before)
-        after = before
-        if first:
-            with self.store.lock(min(LOCK_WITHIN, self.timeout)):
-                self.marker = self.store.read()
-                after = self._loop()
-        self._remember(after)
-        return self._result(before, after, self.steps)
+    def observe(self) -> Observation:
+        self.observation = self.cluster.observe(self.marker, self.desired.count)
+        return self.observation
 
-    def _foreseen(self, before: Observation) -> Result:
-        decisions, after = foresee(before, self.desired, {})
+    def found(self, seen: Observation, ages: dict[str, float]) -> list[Decision]:
+        return findings(Picture(seen, self.desired, ages))
+
+    def timed(self, found: Sequence[Decision]) -> set[str]:
+        under_way = {"moving": self.journey is not None, "forming": bool(self.marker and self.marker.settings)}
+        return super().timed(found) | {key for key, there in under_way.items() if there}
+
+    def until_done(self) -> Observation:
+        """On the way out by an error the formation settings are taken back as far as the nodes can be reached."""
+        try:
+            return super().until_done()
+        except PlatformError:
+            with contextlib.suppress(PlatformError):
+                self._restore()
+            raise
+
+    def remembered(self, seen: Observation) -> tuple[Marker, Decision]:
+        known = Picture(seen, self.desired).observation
+        return remembered(known), _record(known)
+
+    def foreseen(self, seen: Observation) -> Result:
+        decisions, after = foresee(seen, self.desired, {})
         last = decisions[-1]
         if isinstance(last, Refuse):
-            raise self._error(last.reason, before, last)
+            raise self.error(last.reason, seen, last)
         steps: list[Decision] = [decision for decision in decisions if not isinstance(decision, Done)]
         known = Picture(after, self.desired).observation
         if isinstance(last, Done) and known.marker != remembered(known):
             steps.append(_record(known))
-        return self._result(before, after, steps)
+        return self.result(seen, after, steps)
 
-    def _loop(self) -> Observation:
-        """Passes until nothing is left to do; on the way out by an error the formation settings are taken back as far as the nodes can be reached."""
-        poll = POLL_FIRST
-        observation = Observation((), self.marker)
-        try:
-            while True:
-                self.store.renew()
-                observation = self.cluster.observe(self.marker, self.desired.count)
-                decision = self._decide(observation)
-                if isinstance(decision, Done):
-                    self._tell("healthy", done=True)
-                    return observation
-                if isinstance(decision, Refuse):
-                    raise self._error(decision.reason, observation, decision)
-                self._tell(decision.reason)
-                self._check_time(decision, observation)
-                if isinstance(decision, Act) and self._act(decision, observation):
-                    poll = POLL_FIRST
-                    continue
-                self.clock.sleep(poll)
-                poll = min(poll * POLL_GROWTH, POLL_LAST)
-        except PlatformError:
-            with contextlib.suppress(PlatformError):
-                self._restore(observation)
-            raise
-
-    def _decide(self, observation: Observation) -> Decision:
-        """The first finding decides; every Wait that any stage has is timed, so that its patience runs from when it was first seen."""
-        now = self.clock.now()
-        ages = {key: now - since for key, since in self.since.items()}
-        found = findings(Picture(observation, self.desired, ages))
-        keys = {decision.key for decision in found if isinstance(decision, Wait)}
-        if self.journey is not None:
-            keys.add("moving")
-        if self.marker and self.marker.settings:
-            keys.add("forming")
-        self.since = {key: self.since.get(key, now) for key in keys}
-        return found[0] if found else Done()
-
-    def _check_time(self, decision: Decision, observation: Observation) -> None:
+    def check_time(self, decision: Decision, observation: Observation) -> None:
         """R1. Loading and copying a data set have their own limit."""
         if isinstance(decision, Wait) and decision.own_time:
             self.deadline = max(self.deadline, self.clock.now() + FORMING_AT_MOST)
@@ -358,14 +318,14 @@ class Convergence:
             refusals = [f"{action.node} {shown(action.command)}: {text}" for action, (_since, text) in self.failing.items()]
             refusals += [self.journey.failing[0]] if self.journey and self.journey.failing[0] else []
             refused = "; ".join(refusals)
-            raise self._error(
+            raise self.error(
                 f"The cluster is not as wanted after {limit}. Last seen ({decision.state}): {decision.reason}"
                 + (f". Not done yet: {refused}" if refused else ""),
                 observation,
                 decision,
             )
 
-    def _act(self, decision: Act, observation: Observation) -> bool:
+    def act(self, decision: Act, observation: Observation) -> bool:
         """Send what is due of the decision; False when all of it has been sent a moment ago and gossip is still carrying it."""
         now = self.clock.now()
         if decision.transfers:
@@ -399,13 +359,12 @@ class Convergence:
             since = self.failing.get(action, (now, ""))[0]
             self.failing[action] = (since, str(reply))
             if isinstance(reply, ReplyError) and decision.kind != "replace" and now - since > FAILING_AT_MOST:
-                raise self._error(f"{action.node} refuses {shown(action.command)} ({action.reason}): {reply}", observation, decision)
+                raise self.error(f"{action.node} refuses {shown(action.command)} ({action.reason}): {reply}", observation, decision)
         return True
 
     def _move(self, decision: Act, observation: Observation) -> bool:
         """One slice of a move. It may take as long as it takes, as long as it gets on."""
         now = self.clock.now()
-        self.observation = observation
         if self.journey is None or self.journey.state != decision.state:
             self.journey = Journey.of(decision, now)
             self.steps.append(decision)
@@ -417,16 +376,16 @@ class Convergence:
         self.journey.keys += done.keys
         if done.slots or done.keys or done.busy:
             self.deadline = self.clock.now() + self.timeout
-        self._tell(self.journey.text(self.clock.now()))
+        self.tell(self.journey.text(self.clock.now()))
         if not done.problem:
             self.journey.failing = ("", 0.0)
             return True
         began = now if done.slots or not self.journey.failing[0] else self.journey.failing[1]
         self.journey.failing = (done.problem, began)
         if done.conflict:
-            raise self._error(done.problem, observation, dataclasses.replace(decision, state="S13"))
+            raise self.error(done.problem, observation, dataclasses.replace(decision, state="S13"))
         if now - began > FAILING_AT_MOST:
-            raise self._error(f"{done.problem}. What has been moved stays; run again, and it goes on from there.", observation, decision)
+            raise self.error(f"{done.problem}. What has been moved stays; run again, and it goes on from there.", observation, decision)
         return False
 
     def _brace(self, seconds: float) -> None:
@@ -462,16 +421,16 @@ class Convergence:
         self.set_times[action] = self.set_times.get(action, 0) + 1
         if isinstance(reply, ReplyError):
             remedy = " It takes a restart: put it into the configuration file and roll." if "immutable" in reply else ""
-            raise self._error(f"{action.node} refuses config.{name} {value!r}: {reply}.{remedy}", observation, decision)
+            raise self.error(f"{action.node} refuses config.{name} {value!r}: {reply}.{remedy}", observation, decision)
         if self.set_times[action] > SETTING_AT_MOST:
             text = f"{action.node} takes config.{name} {value!r} and then says something else ({action.reason}). Write the value as the server says it."
-            raise self._error(text, observation, decision)
+            raise self.error(text, observation, decision)
 
     def _check_once(self, decision: Act, observation: Observation) -> None:
         """A replica that is damaged again after it was made anew has another illness than its files."""
         again = [action for action in decision.actions if action.node in self.recreated]
         if again:
-            raise self._error(f"{again[0].node} was made anew by this run and is damaged again: {again[0].reason}", observation, decision)
+            raise self.error(f"{again[0].node} was made anew by this run and is damaged again: {again[0].reason}", observation, decision)
 
     def _are_ours(self, actions: list[Action], observation: Observation) -> bool:
         """R8: whoever is met answers, right now, with the ID that was observed; an address may have passed to somebody else's pod meanwhile."""
@@ -484,24 +443,12 @@ class Convergence:
             self.marker = marker
             self.store.write(marker)
 
-    def _restore(self, observation: Observation) -> None:
-        decision = restore(Picture(dataclasses.replace(observation, marker=self.marker), self.desired))
+    def _restore(self) -> None:
+        decision = restore(Picture(dataclasses.replace(self.observation, marker=self.marker), self.desired))
         if isinstance(decision, Act) and self.marker and self.marker.settings:
             self.cluster.send(decision.actions)
 
-    def _remember(self, after: Observation) -> None:
-        after = Picture(after, self.desired).observation
-        marker = remembered(after)
-        if marker != self.marker:
-            self.store.write(marker)
-            self.steps.append(_record(after))
-
-    def _tell(self, reason: str, done: bool = False) -> None:
-        if reason != self.told:
-            self.told = reason
-            self.context.progress.report("redis_cluster", reason, done)
-
-    def _error(self, text: str, observation: Observation, decision: Decision) -> PlatformError:
+    def error(self, text: str, observation: Observation, decision: Decision) -> PlatformError:
         picture = Picture(observation, self.desired)
         details = {
             "plan": report.plan_rows(self.steps),
@@ -510,7 +457,7 @@ class Convergence:
         }
         return PlatformError(text, changed=bool(self.steps), state=decision.state, **details)
 
-    def _result(self, before: Observation, after: Observation, steps: list[Decision]) -> Result:
+    def result(self, before: Observation, after: Observation, steps: Sequence[Decision]) -> Result:
         picture = Picture(after, self.desired)
         acted = [step for step in steps if isinstance(step, Act)]
         result: Result = {
@@ -528,7 +475,7 @@ class Convergence:
             result["diff"] = {"before": report.topology(before), "after": report.topology(after)}
         return result
 
-    def _warnings(self, before: Observation, after: Observation, steps: list[Decision]) -> list[str]:
+    def _warnings(self, before: Observation, after: Observation, steps: Sequence[Decision]) -> list[str]:
         texts = [f"placement: {text}" for text in report.placement(Picture(after, self.desired))["violations"]]
         texts += self.warnings
         former = before.marker

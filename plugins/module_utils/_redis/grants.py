@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 
 from ansible_collections.progressive.platform.plugins.module_utils._kube.client import connect
 from ansible_collections.progressive.platform.plugins.module_utils._members import credentials
+from ansible_collections.progressive.platform.plugins.module_utils._members.store import LOCK_WITHIN
 from ansible_collections.progressive.platform.plugins.module_utils._redis import converge
 from ansible_collections.progressive.platform.plugins.module_utils._redis.access import DEFAULT_USER, hashed, shown
 from ansible_collections.progressive.platform.plugins.module_utils._redis.model import Action, Desired, Node
@@ -100,7 +101,7 @@ def run(params: Params, context: Context) -> Result:
         servers, skipped = _look(cluster, params, context.clock)
         plan, warnings = plan_of(servers, wanted, params)
         if plan and not context.check:
-            with store.lock(converge.LOCK_WITHIN):
+            with store.lock(LOCK_WITHIN):
                 plan, skipped, warnings = _converge(cluster, wanted, params, context.clock)
     return {
         "changed": bool(plan),
