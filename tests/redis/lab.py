@@ -273,8 +273,29 @@ class Lab:
         result = self.converge(**params)
         assert result["changed"] is False, result["plan"]
         assert result["plan"] == []
-        assert {server.name: server.writes() for server in self.servers if server.writes()} == {}
+        sent = {server.name: writes for server in self.servers if (writes := server.writes())}
+        assert not sent, sent
         return result
+
+    def restart_filled(self, meanwhile: t.Callable[[Server], None] | None = None) -> None:
+        """A formed cluster with keys on disk ends as it is told to, all of it, and starts again."""
+        for server in self.servers:
+            server("CONFIG", "SET", "appendonly", "yes")
+        self.converge()
+        self.fill()
+        for server in self.servers:
+            server.kill(signal.SIGTERM)
+        for server in self.servers:
+            if meanwhile is not None:
+                meanwhile(server)
+            server.launch(appendonly="yes")
+        for server in self.servers:
+            server.ready()
+
+    def whole(self, **params: t.Any) -> Result:
+        """Healed: settled, every key that fill wrote is there, and another run has nothing to do."""
+        assert self.settled() and self.read() == 300
+        return self.quiet(**params)
 
     def converge(self, check: bool = False, diff: bool = False, **params: t.Any) -> Result:
         return run(arguments(ARGUMENTS, {"addresses": self.addresses, "timeout": 40.0, **params}), Context(check=check, diff=diff))

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import re
-import signal
 import socket
 import threading
 import time
@@ -114,8 +113,7 @@ def test_s10_most_masters_lost_are_taken_over_with_consent(lab: Lab) -> None:
     assert ("S10", "takeover") in kinds(result)
     assert any("promoted without an election" in text for text in result["warnings"])
     assert all(own_entry(copy).is_master for copy in copies)
-    assert lab.settled() and lab.read() == 300
-    lab.quiet(allow_takeover=True)
+    lab.whole(allow_takeover=True)
 
 
 @pytest.mark.state("S10")
@@ -136,8 +134,7 @@ def test_s10_silent_masters_are_waited_for_before_they_are_taken_over(lab: Lab) 
     for server in gone:
         server.start()
     lab.converge()
-    assert lab.settled() and lab.read() == 300
-    lab.quiet()
+    lab.whole()
 
 
 # ---- slots without an owner ------------------------------------------------------------------------------------------------------------------------------
@@ -156,8 +153,7 @@ def test_s11_slots_go_to_where_their_keys_are_and_the_empty_ones_need_consent(la
     result = lab.converge(allow_data_loss=[named[1]])
     assert ("S11", "reassign") in kinds(result)
     assert any("slots without any key left were given away" in text for text in result["warnings"])
-    assert lab.settled() and lab.read() == 300
-    lab.quiet(allow_data_loss=[named[1]])
+    lab.whole(allow_data_loss=[named[1]])
 
 
 @pytest.mark.state("S11")
@@ -280,8 +276,7 @@ def test_s20_parts_of_one_cluster_are_joined_when_they_are_adopted(lab: Lab) -> 
     refusal(lab, "S20", adopt_data=named[1].split(", ")[:1])
     result = lab.converge(adopt_data=named[1].split(", "))
     assert ("S20", "meet") in kinds(result)
-    assert lab.settled() and lab.read() == 300
-    lab.quiet(adopt_data=named[1].split(", "))
+    lab.whole(adopt_data=named[1].split(", "))
 
 
 @pytest.mark.state("S20")
@@ -296,8 +291,7 @@ def test_s20_a_cluster_in_two_pieces_that_the_marker_remembers_is_joined(lab: La
     lab.wait(lambda: [len(parse_nodes(server("CLUSTER", "NODES"))) for piece in pieces for server in piece] == [2, 2, 4, 4, 4, 4])
     result = lab.converge()
     assert ("S20", "meet") in kinds(result)
-    assert lab.settled() and lab.read() == 300
-    lab.quiet()
+    lab.whole()
 
 
 # ---- foreign nodes and data ------------------------------------------------------------------------------------------------------------------------------
@@ -357,8 +351,7 @@ def test_s22_a_dead_master_is_forgotten_after_its_replica_has_another(lab: Lab) 
     assert steps.index(("S27", "replicate")) < steps.index(("S22", "forget"))
     assert own_entry(chained).master in {server.id() for server in lab.masters()}
     assert all(dead not in parse_nodes(server("CLUSTER", "NODES")) for server in lab.servers)
-    assert lab.settled() and lab.read() == 300
-    lab.quiet(surplus="keep")
+    lab.whole(surplus="keep")
 
 
 def wiped_newcomer(lab: Lab) -> Server:
@@ -462,8 +455,7 @@ def test_s28_masters_come_back_when_asked_for(lab: Lab) -> None:
     result = lab.converge(failback=True)
     assert [step for step in kinds(result) if step != ("S4", "record")] == [("S28", "failover")] * 2 == kinds(foreseen)
     assert [server.name for server in lab.masters()] == before
-    assert lab.settled() and lab.read() == 300
-    lab.quiet(failback=True)
+    lab.whole(failback=True)
 
 
 @pytest.mark.state("S28")
@@ -521,28 +513,17 @@ def test_s31_more_replicas_are_attached_where_they_are_needed(lab: Lab) -> None:
     steps = [step for step in dict.fromkeys(kinds(result)) if step != ("S4", "record")]
     assert steps == [("S31", "meet"), ("S31", "replicate")] == [step for step in kinds(foreseen) if step != ("S4", "record")]
     assert [len(lab.replicas_of(master)) for master in lab.masters()] == [2, 2, 2]
-    assert lab.settled() and lab.read() == 300
-    lab.quiet(replicas_per_master=2)
+    lab.whole(replicas_per_master=2)
 
 
 @pytest.mark.state("S32")
 def test_s32_a_cluster_that_has_just_started_is_given_time(lab: Lab) -> None:
-    for server in lab.servers:
-        server("CONFIG", "SET", "appendonly", "yes")
-    lab.converge()
-    lab.fill()
-    for server in lab.servers:
-        server.kill(signal.SIGTERM)
-    for server in lab.servers:
-        server.launch(appendonly="yes")
-    for server in lab.servers:
-        server.ready()
+    lab.restart_filled()
     found = {finding["state"] for finding in lab.info(masters=3, replicas_per_master=1)["findings"]}
     assert "S32" in found
     result = lab.converge()
     assert result["changed"] is False and result["plan"] == []
-    assert lab.settled() and lab.read() == 300
-    lab.quiet()
+    lab.whole()
 
 
 @pytest.mark.state("S33")
@@ -589,8 +570,7 @@ def test_s33_a_damaged_nodes_conf_keeps_a_server_from_starting(lab: Lab) -> None
     replica.wipe()
     replica.start()
     lab.converge()
-    assert lab.settled() and lab.read() == 300
-    lab.quiet()
+    lab.whole()
 
 
 @pytest.mark.state("S33")
@@ -675,8 +655,7 @@ def test_s11_a_killed_recovery_is_finished(lab: Lab, writes: int) -> None:
     lost = {"allow_data_loss": ["0-199"]}
     assert killed_after(lab, writes, **lost)
     lab.converge(**lost)
-    assert lab.settled() and lab.read() == 300
-    lab.quiet(**lost)
+    lab.whole(**lost)
 
 
 @pytest.mark.state("S20")

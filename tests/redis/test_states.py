@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import json
-import signal
 import threading
 import time
 from pathlib import Path
@@ -17,7 +16,7 @@ from ansible_collections.progressive.platform.plugins.module_utils._members.stor
 from ansible_collections.progressive.platform.plugins.module_utils._redis.converge import ARGUMENTS, run
 from ansible_collections.progressive.platform.plugins.module_utils._redis.observe import parse_nodes
 from ansible_collections.progressive.platform.plugins.module_utils._run import Clock, Context, PlatformError
-from ansible_collections.progressive.platform.tests.redis.lab import Lab, arguments, kinds, own_entry
+from ansible_collections.progressive.platform.tests.redis.lab import Lab, Server, arguments, kinds, own_entry
 
 FORMATION = [("S1", "prepare"), ("S1", "meet"), ("S1", "slots"), ("S1", "replicate"), ("S1", "restore"), ("S4", "record")]
 
@@ -206,30 +205,18 @@ def test_s5_one_moved_node_is_left_to_gossip(lab: Lab) -> None:
     replica.start()
     result = lab.converge()
     assert ("S6", "meet") not in kinds(result)
-    assert lab.settled() and lab.read() == 300
-    lab.quiet()
+    lab.whole()
 
 
 @pytest.mark.state("S6")
 def test_s6_all_nodes_moved(lab: Lab) -> None:
     """A full restart with every address changed heals in far less than the 30 s of goal D4."""
-    for server in lab.servers:
-        server("CONFIG", "SET", "appendonly", "yes")
-    lab.converge()
-    lab.fill()
-    for server in lab.servers:
-        server.kill(signal.SIGTERM)
-    for server in lab.servers:
-        server.renumber()
-        server.launch(appendonly="yes")
-    for server in lab.servers:
-        server.ready()
+    lab.restart_filled(Server.renumber)
     started = time.monotonic()
     result = lab.converge()
     assert ("S6", "meet") in kinds(result)
     assert time.monotonic() - started < 30
-    assert lab.settled() and lab.read() == 300
-    lab.quiet()
+    lab.whole()
 
 
 @pytest.mark.state("S6")
@@ -477,8 +464,7 @@ def test_s24_replicas_are_evened_out_one_at_a_time(lab: Lab) -> None:
     assert [step for step in kinds(result) if step != ("S4", "record")] == [("S24", "replicate")]
     assert len(result["plan"][0]["commands"]) == 1
     assert [len(lab.replicas_of(master)) for master in lab.masters()] == [1, 1, 1]
-    assert lab.settled() and lab.read() == 300
-    lab.quiet()
+    lab.whole()
 
 
 def spread_badly(directory: Path) -> Lab:

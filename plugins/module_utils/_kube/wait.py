@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from ansible_collections.progressive.platform.plugins.module_utils._kube import diagnose
 from ansible_collections.progressive.platform.plugins.module_utils._kube.applyset import PART_OF, ApplySet, Contents
 from ansible_collections.progressive.platform.plugins.module_utils._kube.arguments import CONNECTION, WAIT
-from ansible_collections.progressive.platform.plugins.module_utils._kube.bundle import Key, key_of
+from ansible_collections.progressive.platform.plugins.module_utils._kube.bundle import Key, group_of, key_of
 from ansible_collections.progressive.platform.plugins.module_utils._kube.client import ApiError, Client, connect
 from ansible_collections.progressive.platform.plugins.module_utils._kube.discovery import Resource
 from ansible_collections.progressive.platform.plugins.module_utils._kube.logs import last_log
@@ -118,7 +118,8 @@ def wait(client: Client, items: Iterable[Json], selector: str | None, *, timeout
 
 def _follow(client: Client, streams: Streams, board: Board, selector: str | None) -> None:
     namespaces = set()
-    for key in board.pending():
+    waiting = list(board.pending())
+    for key in dict.fromkeys([*waiting, *(target for key in waiting if (target := board.scaled_by(key)))]):
         resource = client.resource(board.items[key]["apiVersion"], key.kind)
         streams.follow(Source(resource, key.namespace or None, selector))
         if key.kind in OWNERS or key.kind == "PersistentVolumeClaim":
@@ -189,7 +190,20 @@ class Board:
             return pending("does not exist any more")
         if key.kind == "PersistentVolumeClaim" and (key.namespace, key.name) in self.bound_later:
             return READY  # its volume is made when a pod wants it; the pod's workload is what to wait for
-        return readiness(item)
+        verdict, target = readiness(item), self.scaled_by(key)
+        if verdict.state is State.READY and target is not None:
+            least, now = int(item["spec"].get("minReplicas") or 1), (self.items[target].get("spec") or {}).get("replicas")
+            if now is not None and 0 < now < least:  # 0 is intended: that switches the autoscaler off
+                return pending(f"{target.kind} {target.name} has not heard yet that it shall have {least} pods")
+        return verdict
+
+    def scaled_by(self, key: Key) -> Key | None:
+        """The workload that an autoscaler scales, if it is waited for as well: it is not ready before it has the pods that are asked for."""
+        if key.kind != "HorizontalPodAutoscaler":
+            return None
+        reference = (self.items[key].get("spec") or {}).get("scaleTargetRef") or {}
+        target = Key(group_of(reference.get("apiVersion") or ""), reference.get("kind") or "", key.namespace, reference.get("name") or "")
+        return target if target in self.items else None
 
     def take(self, change: Change, now: float) -> None:
         """Notes a change; ``now`` in the clock's seconds. Raises the error of a stream that the wait cannot do without."""

@@ -11,6 +11,9 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+FOREVER = float("inf")
+"""Limit of a Wait that only the task's own timeout ends."""
+
 
 @dataclass(frozen=True)
 class Target:

@@ -258,3 +258,26 @@ def test_pods_do_not_count_until_the_controller_has_seen_the_new_spec() -> None:
     assert hopeless(it, 0.0) == []
     it.items[WEB]["status"] = {"observedGeneration": 2}
     assert len(hopeless(it, 0.0)) == 1
+
+
+def test_an_autoscaled_workload_is_ready_with_the_pods_it_shall_have() -> None:
+    """Its own replicas are seen later than the autoscaler's word, or were seen when there was no autoscaler yet."""
+    scaler = Key("autoscaling", "HorizontalPodAutoscaler", "shop", "web")
+    asked = {"desiredReplicas": 2, "conditions": [{"type": "ScalingActive", "status": "True"}]}
+    reference = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"}
+    metadata = {"name": "web", "namespace": "shop"}
+    autoscaler = {
+        "apiVersion": "autoscaling/v2",
+        "kind": scaler.kind,
+        "metadata": metadata,
+        "spec": {"minReplicas": 2, "scaleTargetRef": reference},
+        "status": asked,
+    }
+    board = Board({WEB: workload(WEB), scaler: autoscaler})
+    assert board.scaled_by(scaler) == WEB and board.scaled_by(WEB) is None
+    for replicas, waits_for in ((1, True), (2, False), (0, False)):
+        board.items[WEB]["spec"]["replicas"] = replicas
+        assert (scaler in board.pending()) == waits_for
+    board.items[WEB]["spec"]["replicas"] = 1
+    assert board.pending()[scaler].reason == "Deployment web has not heard yet that it shall have 2 pods"
+    assert Board({scaler: autoscaler}).pending() == {}, "a workload that is not waited for says nothing"

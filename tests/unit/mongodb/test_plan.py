@@ -216,8 +216,11 @@ def test_pods_are_replaced_secondaries_first_and_the_primary_hands_over() -> Non
     steps = [(decision.kind, decision.action.node) for decision in decisions if isinstance(decision, Act)]
     assert steps == [("replace", "mongodb-2"), ("replace", "mongodb-0"), ("handover", "mongodb-1"), ("replace", "mongodb-1")]
     assert look(*nodes) == Done(), "without roll they are left alone"
-    waiting = dataclasses.replace(nodes[0], target=dataclasses.replace(nodes[0].target, ready=False))
-    assert isinstance(look(waiting, *nodes[1:], desired=desired), Wait)
+    starting = dataclasses.replace(nodes[0], target=dataclasses.replace(nodes[0].target, update="", ready=False))
+    assert isinstance(look(starting, *nodes[1:], desired=desired), Wait), "one at a time"
+    ailing = dataclasses.replace(nodes[0], target=dataclasses.replace(nodes[0].target, ready=False))
+    first = look(ailing, *nodes[1:], desired=desired)
+    assert isinstance(first, Act) and first.action.node == "mongodb-0", "the newest template may be its cure"
 
 
 def test_a_foreign_member_is_not_ours_to_remove() -> None:

@@ -12,8 +12,6 @@ from collections.abc import Iterable
 
 from ansible_collections.progressive.platform.plugins.module_utils._mongodb.model import Act, Action, Config, Entry, Node
 
-FOREVER = float("inf")
-"""Limit of a wait that only the task's own timeout ends."""
 RECONFIG_WITHIN = 10_000
 """Milliseconds that the server may wait for the former configuration to be committed before it refuses a new one."""
 STEP_DOWN = 60

@@ -6,10 +6,10 @@
 
 from __future__ import annotations
 
-from ansible_collections.progressive.platform.plugins.module_utils._members.model import Refuse, Wait
+from ansible_collections.progressive.platform.plugins.module_utils._members.model import FOREVER, Refuse, Wait
 from ansible_collections.progressive.platform.plugins.module_utils._mongodb.model import Act, Action, Decision, Entry, Node, User
 from ansible_collections.progressive.platform.plugins.module_utils._mongodb.picture import Picture
-from ansible_collections.progressive.platform.plugins.module_utils._mongodb.stages.common import FOREVER, listed
+from ansible_collections.progressive.platform.plugins.module_utils._mongodb.stages.common import listed
 
 
 def strangers(picture: Picture) -> Decision | None:

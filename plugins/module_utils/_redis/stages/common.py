@@ -13,8 +13,6 @@ from ansible_collections.progressive.platform.plugins.module_utils._redis import
 from ansible_collections.progressive.platform.plugins.module_utils._redis.model import Action, Decision, Entry, Node
 from ansible_collections.progressive.platform.plugins.module_utils._redis.picture import Picture
 
-FOREVER = float("inf")
-"""Limit of a wait that only the task's own timeout ends."""
 NEXT = "not handled by this version, nothing was changed"
 
 

@@ -6,10 +6,10 @@
 
 from __future__ import annotations
 
-from ansible_collections.progressive.platform.plugins.module_utils._members.model import Refuse, Wait
+from ansible_collections.progressive.platform.plugins.module_utils._members.model import FOREVER, Refuse, Wait
 from ansible_collections.progressive.platform.plugins.module_utils._redis.model import Act, Action, Decision
 from ansible_collections.progressive.platform.plugins.module_utils._redis.picture import Picture
-from ansible_collections.progressive.platform.plugins.module_utils._redis.stages.common import FOREVER, foreign, meet, reachable, redis_cli
+from ansible_collections.progressive.platform.plugins.module_utils._redis.stages.common import foreign, meet, reachable, redis_cli
 from ansible_collections.progressive.platform.plugins.module_utils._redis.stages.newcomers import components, strangeness
 from ansible_collections.progressive.platform.plugins.module_utils._redis.stages.settings import prepare
 

@@ -6,10 +6,10 @@
 
 from __future__ import annotations
 
-from ansible_collections.progressive.platform.plugins.module_utils._members.model import Wait
+from ansible_collections.progressive.platform.plugins.module_utils._members.model import FOREVER, Wait
 from ansible_collections.progressive.platform.plugins.module_utils._redis.model import Act, Decision
 from ansible_collections.progressive.platform.plugins.module_utils._redis.picture import Picture
-from ansible_collections.progressive.platform.plugins.module_utils._redis.stages.common import FOREVER, bad, meet
+from ansible_collections.progressive.platform.plugins.module_utils._redis.stages.common import bad, meet
 
 
 def moved(picture: Picture) -> Decision | None:

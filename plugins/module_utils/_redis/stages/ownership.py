@@ -6,11 +6,11 @@
 
 from __future__ import annotations
 
-from ansible_collections.progressive.platform.plugins.module_utils._members.model import Wait
+from ansible_collections.progressive.platform.plugins.module_utils._members.model import FOREVER, Wait
 from ansible_collections.progressive.platform.plugins.module_utils._redis import slots
 from ansible_collections.progressive.platform.plugins.module_utils._redis.model import Act, Action, Decision, Node
 from ansible_collections.progressive.platform.plugins.module_utils._redis.picture import Picture
-from ansible_collections.progressive.platform.plugins.module_utils._redis.stages.common import FOREVER, add_slots
+from ansible_collections.progressive.platform.plugins.module_utils._redis.stages.common import add_slots
 from ansible_collections.progressive.platform.plugins.module_utils._redis.stages.recovery import recover
 
 

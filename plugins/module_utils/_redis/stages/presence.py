@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from collections import Counter
 
-from ansible_collections.progressive.platform.plugins.module_utils._members.model import Refuse, Wait
+from ansible_collections.progressive.platform.plugins.module_utils._members.model import FOREVER, Refuse, Wait
 from ansible_collections.progressive.platform.plugins.module_utils._redis.access import hashed, user_of
 from ansible_collections.progressive.platform.plugins.module_utils._redis.model import Act, Action, Decision
 from ansible_collections.progressive.platform.plugins.module_utils._redis.picture import Picture
-from ansible_collections.progressive.platform.plugins.module_utils._redis.stages.common import FOREVER
 
 
 def unusable(picture: Picture) -> Decision | None:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections import Counter
 
-from ansible_collections.progressive.platform.plugins.module_utils._members.model import Refuse, Wait
+from ansible_collections.progressive.platform.plugins.module_utils._members.model import FOREVER, Refuse, Wait
 from ansible_collections.progressive.platform.plugins.module_utils._redis.model import Act, Action, Decision
 from ansible_collections.progressive.platform.plugins.module_utils._redis.picture import Picture
 from ansible_collections.progressive.platform.plugins.module_utils._redis.placement import WHOLE_SHARD_IN_ZONE, assess, place
 from ansible_collections.progressive.platform.plugins.module_utils._redis.rearrange import way
-from ansible_collections.progressive.platform.plugins.module_utils._redis.stages.common import FOREVER, redis_cli, structured
+from ansible_collections.progressive.platform.plugins.module_utils._redis.stages.common import redis_cli, structured
 
 
 def replicas(picture: Picture) -> Decision | None:

@@ -10,16 +10,15 @@ that was killed is taken up by the next one.
 
 from __future__ import annotations
 
-from ansible_collections.progressive.platform.plugins.module_utils._members.model import Refuse, Wait
+from ansible_collections.progressive.platform.plugins.module_utils._members import rolling as members
+from ansible_collections.progressive.platform.plugins.module_utils._members.model import FOREVER, Refuse, Target, Wait
 from ansible_collections.progressive.platform.plugins.module_utils._redis import engines
 from ansible_collections.progressive.platform.plugins.module_utils._redis.model import EVICT, Act, Action, Decision, Node
 from ansible_collections.progressive.platform.plugins.module_utils._redis.picture import Picture
 from ansible_collections.progressive.platform.plugins.module_utils._redis.placement import assess
-from ansible_collections.progressive.platform.plugins.module_utils._redis.stages.common import FOREVER
 
 LAG_AT_MOST = 1 << 20
 """Bytes that a replica may be behind when its master hands over: clients wait until it has caught up."""
-CONTROLLER_WITHIN = 60.0
 
 
 def stuck(picture: Picture) -> Decision | None:
@@ -36,39 +35,35 @@ def rolling(picture: Picture) -> Decision | None:
     """S34: replicas first; then each master hands over to a replica that is in step, and its pod follows."""
     if not picture.desired.roll:
         return None
-    nodes = picture.observation.nodes
-    unseen = [node.name for node in nodes if node.target.update == "unseen"]
-    if unseen:
-        text = f"The controller of {unseen[0]} has not looked at its newest template for {CONTROLLER_WITHIN:g} s. Does kube-controller-manager run?"
-        return Wait("S34", "revision", f"the controller of {unseen[0]} has not seen its newest template yet", CONTROLLER_WITHIN, text)
+    unseen = members.unseen("S34", _targets(picture))
+    if unseen is not None:
+        return unseen
     outdated = [node for node in picture.live if node.target.outdated]
     if not outdated:
         return None
     refusal = _unreadable(picture, outdated)
     if refusal is not None:
         return refusal
-    waiting = [node.name for node in nodes if not node.target.ready and not node.target.outdated]
-    if waiting:
-        return Wait("S34", "ready", f"{progress(picture)}; {', '.join(waiting)} is not ready yet", FOREVER, "")
+    unready = members.unready("S34", _targets(picture))
+    if unready is not None:
+        return unready
     replicas = [node for node in outdated if not node.slots]
     if replicas:
-        node = max(replicas, key=_turn)
+        node = max(replicas, key=lambda node: members.turn(node.target))
         return _replace(picture, node, f"{node.name} is replaced by a pod of the newest template")
-    return _master(picture, max(outdated, key=_turn))
-
-
-def _turn(node: Node) -> tuple[bool, int]:
-    """Whose turn it is: first pods of the older template that are not ready, for which the newest may be the cure; then the highest ordinal."""
-    return (not node.target.ready, node.target.ordinal)
+    return _master(picture, max(outdated, key=lambda node: members.turn(node.target)))
 
 
 def progress(picture: Picture) -> str:
-    nodes = picture.observation.nodes
-    return f"{sum(not node.target.outdated for node in nodes)} of {len(nodes)} pods have the newest template"
+    return members.progress(_targets(picture))
+
+
+def _targets(picture: Picture) -> list[Target]:
+    return [node.target for node in picture.observation.nodes]
 
 
 def _replace(picture: Picture, node: Node, why: str) -> Act:
-    action = Action(node.name, (EVICT, node.target.uid), "evicted within the disruption budget; its controller makes it anew")
+    action = Action(node.name, (EVICT, node.target.uid), members.EVICTED)
     return Act("S34", "replace", f"{why} ({progress(picture)})", (action,))
 
 
