@@ -87,7 +87,8 @@ options:
   programs:
     description:
       - What is built from Go modules, by name. C(kubernetes) and C(pause) have to be there.
-      - Each has a C(version) and a C(package) (the main package of a published module).
+      - Each has a C(version) and a C(package) (the main package of a published module), with C(modules) where the proxy does not list that module's versions.
+      - C(tags) are build constraints.
       - One without C(package) has a C(main.go) of its own, with C(modules) (path and version of what it requires), C(staging) (that one
         whose parts are modules of their own), C(symbols) (variables for the linker) and C(names) (what the program is called by).
     type: dict

@@ -22,7 +22,8 @@ from pathlib import Path
 
 from ansible_collections.progressive.platform.plugins.module_utils._images.commands import Buildah, Docker, mmdebstrap
 from ansible_collections.progressive.platform.plugins.module_utils._images.definition import Base, Image, digest
-from ansible_collections.progressive.platform.plugins.module_utils._local import packages
+from ansible_collections.progressive.platform.plugins.module_utils._local import builds, packages
+from ansible_collections.progressive.platform.plugins.module_utils._local.images import write_layer
 from ansible_collections.progressive.platform.plugins.module_utils._local.shell import call, succeeds, write_atomic
 from ansible_collections.progressive.platform.plugins.module_utils._local.steps import Step, execute
 from ansible_collections.progressive.platform.plugins.module_utils._run import Context, PlatformError
@@ -105,7 +106,8 @@ class Builder:
             after = [*install, *filter(None, [last.get(image.containerfile)])]
             for base in image.bases:
                 if base.made_here:
-                    rootfs = [add("bootstrap", base.name, *install)] if not self.job.rootfs(base).is_file() else []
+                    make = ("compile", base.name) if base.program else ("bootstrap", base.name, *install)
+                    rootfs = [add(*make)] if not self.job.rootfs(base).is_file() else []
                     after.append(add("commit", base.name, *install, *rootfs))
             if self.job.needs_wheels(image) and not self.job.wheels(image).is_dir():
                 after.append(add("download", image.wheels, f"commit {image.bases[0].name}"))
@@ -117,6 +119,7 @@ class Builder:
         actions: dict[str, t.Callable[[], None]] = {
             "install": self.install,
             "bootstrap": lambda: self.bootstrap(bases[step.subject]),
+            "compile": lambda: self.compile(bases[step.subject]),
             "commit": lambda: self.commit(bases[step.subject]),
             "download": lambda: self.download(step.subject),
             "build": lambda: self.build_one(self.job.images[step.subject]),
@@ -133,8 +136,8 @@ class Builder:
         """The programs the job runs; Debian's packages have the same names."""
         if self.job.builder == "docker":
             return ["docker"]
-        made_here = any(base.made_here for image in self.job.images.values() for base in image.bases)
-        return ["buildah", *(["mmdebstrap"] if made_here else []), *(["skopeo"] if self.job.push else [])]
+        debian = any(base.suite for image in self.job.images.values() for base in image.bases)
+        return ["buildah", *(["mmdebstrap"] if debian else []), *(["skopeo"] if self.job.push else [])]
 
     def install(self) -> None:
         if self.job.builder == "docker":
@@ -149,6 +152,18 @@ class Builder:
         unfinished = target.with_name("unfinished.tar")
         unfinished.unlink(missing_ok=True)
         call(mmdebstrap(base, unfinished), timeout=self.job.timeout, env={"DEBIAN_FRONTEND": "noninteractive"})
+        unfinished.replace(target)
+
+    def compile(self, base: Base) -> None:
+        """A root filesystem of one static program, which has the base's name."""
+        program = t.cast("builds.Program", base.program)
+        builds.check_go()
+        target, cache = self.job.rootfs(base), self.job.cache
+        maker = builds.Builder(cache, cache / "work", cache / "programs", cache / "logs", self.job.timeout)
+        maker.build(program, lambda line: self.context.progress.report("images", f"{base.name}: {line}"))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = target.with_name("unfinished.tar")
+        write_layer({f"/{base.name}": maker.binaries / program.file}, {}, unfinished)
         unfinished.replace(target)
 
     def commit(self, base: Base) -> None:

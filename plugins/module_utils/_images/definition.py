@@ -18,6 +18,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from ansible_collections.progressive.platform.plugins.module_utils._local.builds import Program
 from ansible_collections.progressive.platform.plugins.module_utils._run import PlatformError
 
 # The collection's own folder of Containerfiles and sources.
@@ -27,13 +28,20 @@ DESCRIPTION = "images.yml"
 # Raised when commands.mmdebstrap makes another root filesystem of the same packages.
 ROOTFS_RECIPE = "2"
 
+# Raised when build.Builder.compile makes another root filesystem of the same program; what describes one.
+PROGRAM_RECIPE = "1"
+PROGRAM = frozenset({"version", "package", "modules", "tags"})
+
 # How images that exist on this machine alone are named; no registry answers to it.
 LOCAL_REGISTRY = "localhost/progressive"
 
 
 @dataclass(frozen=True)
 class Base:
-    """What an image starts from: a ``reference`` in a registry, or a root filesystem of ``packages`` of a Debian ``suite`` and further ones (``also``)."""
+    """What an image starts from: a ``reference`` in a registry, a root filesystem of ``packages`` of a Debian ``suite`` and further ones (``also``), or one
+
+    that holds nothing but a ``program`` built from a Go module.
+    """
 
     name: str
     reference: str
@@ -41,10 +49,11 @@ class Base:
     packages: tuple[str, ...] = ()
     mirror: str = ""
     also: tuple[str, ...] = ()
+    program: Program | None = None
 
     @property
     def made_here(self) -> bool:
-        return bool(self.suite)
+        return bool(self.suite or self.program)
 
     @property
     def argument(self) -> str:
@@ -70,7 +79,7 @@ class Image:
 
 
 def make_bases(wanted: Mapping[str, t.Any], revision: int) -> dict[str, Base]:
-    """Bases by name, from ``name: reference`` or ``name: {suite, packages, also, mirror}``; null is no base."""
+    """Bases by name, from ``name: reference``, ``name: {suite, packages, also, mirror}`` or ``name: {version, package, modules, tags}``; null is no base."""
     bases = {}
     for name, value in wanted.items():
         if value is None:
@@ -87,9 +96,15 @@ def make_bases(wanted: Mapping[str, t.Any], revision: int) -> dict[str, Base]:
             also = tuple(map(str, value.get("also") or []))
             tag = digest([ROOTFS_RECIPE, suite, *also, *packages, str(revision), platform.machine()])
             bases[name] = Base(name, f"{LOCAL_REGISTRY}/base-{name}:{tag}", suite, packages, str(value.get("mirror") or ""), also)
+        elif isinstance(value, Mapping) and value.get("version") and value.get("package") and not set(value) - PROGRAM:
+            program = Program.of(name, value)
+            made_of = [program.version, program.package, *sorted(f"{path} {at}" for path, at in program.modules.items()), *program.tags]
+            tag = digest([PROGRAM_RECIPE, *made_of, str(revision), platform.machine()])
+            bases[name] = Base(name, f"{LOCAL_REGISTRY}/base-{name}:{tag}", program=program)
         else:
             raise PlatformError(
-                f"images_bases.{name} is {value!r}; wanted is a reference (python:3.13-slim), or a root filesystem's suite and packages."
+                f"images_bases.{name} is {value!r}; wanted is a reference (python:3.13-slim), a root filesystem's suite and packages, "
+                "or a Go program's version and package."
             )
     return bases
 

@@ -34,9 +34,10 @@ class Program:
     """One program to build.
 
     With ``package`` it is that main package of a published module. Without, it is our own ``main.go`` of the directory ``name``
-    in the sources, which requires ``modules`` (path: version). ``staging`` names the one of them whose go.mod replaces its parts by
+    in the sources, which requires ``modules`` (path: version). With both, our own go.mod requires them: ``go install`` would ask for the
+    list of the module's versions first, which not every proxy has. ``staging`` names the one of them whose go.mod replaces its parts by
     directories of its repository; published, the parts of Kubernetes v1.x.y are modules of version v0.x.y.
-    ``symbols`` are variables the linker sets, ``names`` the names the program is called by (its own by default).
+    ``symbols`` are variables the linker sets, ``tags`` the build constraints, ``names`` the names the program is called by (its own by default).
     """
 
     name: str
@@ -46,6 +47,7 @@ class Program:
     staging: str = ""
     symbols: Mapping[str, str] = field(default_factory=dict)
     names: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
 
     @property
     def file(self) -> str:
@@ -65,6 +67,7 @@ class Program:
             staging=options.get("staging") or "",
             symbols=dict(options.get("symbols") or {}),
             names=tuple(options.get("names") or ()),
+            tags=tuple(options.get("tags") or ()),
         )
 
 
@@ -94,6 +97,9 @@ def link_flags(symbols: Mapping[str, str]) -> str:
 def build_command(program: Program, output: Path) -> list[str]:
     """The go command of the last step; ``output`` is a file for our own programs and a directory's ``<last path element>`` otherwise."""
     flags = ["-v", *GO_FLAGS, "-ldflags", link_flags(program.symbols)]
+    flags += ["-tags", ",".join(program.tags)] if program.tags else []
+    if program.package and program.modules:
+        return ["go", "build", *flags, "-mod=mod", "-o", str(output), program.package]
     if program.package:
         return ["go", "install", *flags, f"{program.package}@{program.version}"]
     return ["go", "build", *flags, "-o", str(output), "."]
@@ -103,7 +109,8 @@ def check_go() -> None:
     """PlatformError unless there is a Go that can build the programs."""
     if not shutil.which("go"):
         raise PlatformError(
-            "Go is wanted to build Kubernetes and not in PATH; install Go 1.26 or later, or set local_cluster_provider to kind or existing."
+            "Go is wanted to build Kubernetes and other programs, and not in PATH; install Go 1.26 or later, or set local_cluster_provider to kind "
+            "or existing and images_bases to references."
         )
     said = call(["go", "env", "GOVERSION"]).strip()
     found = re.match(r"go(\d+)\.(\d+)", said)
@@ -141,6 +148,8 @@ class Builder:
             with open(self.logs / f"build-{program.file}.log", "w", encoding="utf-8") as log:
                 if not program.package:
                     self.prepare(program, directory, log, say)
+                elif program.modules:
+                    write_atomic(directory / "go.mod", go_mod(program.name, program.modules))
                 self.go(build_command(program, output), directory, log, say)
             output.replace(target)
             shutil.rmtree(directory, ignore_errors=True)

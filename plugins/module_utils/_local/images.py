@@ -54,22 +54,7 @@ def pack(image: Image, target: Path) -> None:
     layer = target.with_name(f".{target.name}.{os.getpid()}.layer")
     archive = target.with_name(f".{target.name}.{os.getpid()}")
     try:
-        with tarfile.open(layer, "w", format=tarfile.PAX_FORMAT) as tar:
-            paths = [*image.files, *image.links]
-            parents = {parent for path in paths for parent in Path(path).parents if str(parent) != "/"}
-            for directory in sorted({str(parent) for parent in parents} | {"/tmp"}):  # noqa: S108 - a path in the image
-                entry = tarfile.TarInfo(directory.lstrip("/"))
-                entry.type, entry.mode = tarfile.DIRTYPE, 0o1777 if directory == "/tmp" else 0o755  # noqa: S108
-                tar.addfile(entry)
-            for path, source in sorted(image.files.items()):
-                entry = tarfile.TarInfo(path.lstrip("/"))
-                entry.mode, entry.size = 0o755, source.stat().st_size
-                with open(source, "rb") as file:
-                    tar.addfile(entry, file)
-            for path, goal in sorted(image.links.items()):
-                entry = tarfile.TarInfo(path.lstrip("/"))
-                entry.type, entry.linkname, entry.mode = tarfile.SYMTYPE, goal, 0o777
-                tar.addfile(entry)
+        write_layer(image.files, image.links, layer)
         digest = sha256(layer)
         config = json.dumps(
             {
@@ -95,6 +80,26 @@ def pack(image: Image, target: Path) -> None:
     finally:
         layer.unlink(missing_ok=True)
         archive.unlink(missing_ok=True)
+
+
+def write_layer(files: Mapping[str, Path], links: Mapping[str, str], target: Path) -> None:
+    """Write a root filesystem of programs, links, their folders and /tmp: the same programs give the same bytes."""
+    with tarfile.open(target, "w", format=tarfile.PAX_FORMAT) as tar:
+        paths = [*files, *links]
+        parents = {parent for path in paths for parent in Path(path).parents if str(parent) != "/"}
+        for directory in sorted({str(parent) for parent in parents} | {"/tmp"}):  # noqa: S108 - a path in the image
+            entry = tarfile.TarInfo(directory.lstrip("/"))
+            entry.type, entry.mode = tarfile.DIRTYPE, 0o1777 if directory == "/tmp" else 0o755  # noqa: S108
+            tar.addfile(entry)
+        for path, source in sorted(files.items()):
+            entry = tarfile.TarInfo(path.lstrip("/"))
+            entry.mode, entry.size = 0o755, source.stat().st_size
+            with open(source, "rb") as file:
+                tar.addfile(entry, file)
+        for path, goal in sorted(links.items()):
+            entry = tarfile.TarInfo(path.lstrip("/"))
+            entry.type, entry.linkname, entry.mode = tarfile.SYMTYPE, goal, 0o777
+            tar.addfile(entry)
 
 
 def sha256(path: Path) -> str:

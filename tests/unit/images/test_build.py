@@ -60,6 +60,23 @@ def test_an_optional_image_is_there_when_its_base_is(source: Path) -> None:
         make_images(source, make_bases(BASES, 1), registry="", revision=1, names=["valkey"])
 
 
+PROGRAM = {"version": "v1.24.0", "package": "example.org/F/cmd/ferretdb", "modules": {"example.org/F": "v1.24.0"}, "tags": ["no_sqlite"]}
+
+
+def test_a_base_may_be_a_program_built_here(source: Path, tmp_path: Path) -> None:
+    """It is compiled beside the other bases; nothing of Debian's is wanted for it, and its tag is what it is made of."""
+    job = make_job(params(source, tmp_path, names=["ferretdb"], bases={"ferretdb": PROGRAM}))
+    builder = Builder(job, Context())
+    steps = {step.name: step.after for step in builder.plan(list(job.images.values()))}
+    assert {"compile ferretdb", "commit ferretdb", "build ferretdb"} <= set(steps)
+    assert "compile ferretdb" in steps["commit ferretdb"] and builder.tools() == ["buildah"]
+    before = references(source, ferretdb=PROGRAM)["ferretdb"]
+    assert references(source, ferretdb={**PROGRAM, "tags": []})["ferretdb"] != before
+    assert references(source, ferretdb={**PROGRAM, "modules": {"example.org/F": "v1.24.1"}})["ferretdb"] != before
+    with pytest.raises(PlatformError, match="a Go program's version and package"):
+        make_bases({"ferretdb": {**PROGRAM, "licence": "Apache-2.0"}}, 1)
+
+
 def edit(path: str, text: str) -> t.Callable[[Path], None]:
     return lambda source: (source / path).write_text((source / path).read_text() + text)
 

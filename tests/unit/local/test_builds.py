@@ -96,6 +96,24 @@ def test_published_program_is_installed_by_its_version(tmp_path: Path, calls: Pa
     assert os.readlink(tmp_path / "bin/kube-score") == "kube-score-v1.20.0"
 
 
+def test_published_program_whose_module_is_required_by_a_go_mod_of_ours(tmp_path: Path, calls: Path) -> None:
+    """For a module whose versions the proxy does not list."""
+    program = Program(
+        "ferretdb", "v1.24.0", "example.org/F/cmd/ferretdb", modules={"example.org/F": "v1.24.0"}, tags=("no_sqlite", "small")
+    )
+    output = tmp_path / "out" / "ferretdb"
+    command = builds.build_command(program, output)
+    assert command[-4:] == ["-mod=mod", "-o", str(output), "example.org/F/cmd/ferretdb"]
+    assert command[command.index("-tags") + 1] == "no_sqlite,small"
+    (tmp_path / "fail").touch()  # what was prepared stays for the next run
+    with pytest.raises(PlatformError, match="no space left"):
+        builder(tmp_path).build(program, lambda _line: None)
+    assert "require example.org/F v1.24.0" in (tmp_path / "work/ferretdb-v1.24.0/go.mod").read_text()
+    (tmp_path / "fail").unlink()
+    builder(tmp_path).build(program, lambda _line: None)
+    assert (tmp_path / "bin/ferretdb-v1.24.0").exists() and "go mod tidy" not in calls.read_text()
+
+
 def test_new_version_takes_over_the_name(tmp_path: Path, calls: Path) -> None:
     for version in ("v1", "v2"):
         builder(tmp_path).build(Program("pause", version), lambda _line: None)
