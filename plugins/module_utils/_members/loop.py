@@ -49,15 +49,15 @@ class Loop(abc.ABC, t.Generic[Seen, Step]):
         """What every stage of the planner has to say; ``ages`` are the seconds for which a key has been timed."""
 
     @abc.abstractmethod
-    def act(self, step: t.Any, seen: Seen) -> bool:
+    def act(self, decision: t.Any, observation: Seen) -> bool:
         """Do it; False when it is to be looked at again a moment later."""
 
     @abc.abstractmethod
-    def check_time(self, step: t.Any, seen: Seen) -> None:
+    def check_time(self, decision: t.Any, observation: Seen) -> None:
         """Raises when the time is up."""
 
     @abc.abstractmethod
-    def error(self, text: str, seen: Seen, step: t.Any) -> PlatformError: ...
+    def error(self, text: str, observation: Seen, decision: t.Any) -> PlatformError: ...
 
     @abc.abstractmethod
     def remembered(self, seen: Seen) -> tuple[Marker, Step] | None:

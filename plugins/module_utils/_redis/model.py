@@ -249,4 +249,4 @@ class Done:
     reason: str = "healthy and as wanted"
 
 
-Decision: t.TypeAlias = "Act | Wait | Refuse | Done"
+Decision: t.TypeAlias = Act | Wait | Refuse | Done
