@@ -15,6 +15,7 @@ import fcntl
 import os
 import re
 import shutil
+import threading
 import typing as t
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -71,6 +72,7 @@ class Builder:
         runtime = Path("/run" if os.geteuid() == 0 else os.environ.get("XDG_RUNTIME_DIR") or job.cache)
         self.buildah = Buildah(job.cache / "storage", runtime / "progressive-platform-buildah", private=os.geteuid() == 0)
         self.docker = Docker()
+        self._compiling = threading.Lock()
 
     def missing(self) -> list[Image]:
         """The images whose archive, or in a registry whose tag, is not there."""
@@ -155,15 +157,16 @@ class Builder:
         unfinished.replace(target)
 
     def compile(self, base: Base) -> None:
-        """A root filesystem of one static program, which has the base's name."""
+        """A root filesystem of one static program, which has the base's name, and its files."""
         program = t.cast("builds.Program", base.program)
         builds.check_go()
         target, cache = self.job.rootfs(base), self.job.cache
         maker = builds.Builder(cache, cache / "work", cache / "programs", cache / "logs", self.job.timeout)
-        maker.build(program, lambda line: self.context.progress.report("images", f"{base.name}: {line}"))
+        with self._compiling:  # programs of one module have most packages in common, and the second finds them compiled
+            maker.build(program, lambda line: self.context.progress.report("images", f"{base.name}: {line}"))
         target.parent.mkdir(parents=True, exist_ok=True)
         unfinished = target.with_name("unfinished.tar")
-        write_layer({f"/{base.name}": maker.binaries / program.file}, {}, unfinished)
+        write_layer({f"/{base.name}": maker.binaries / program.file, **maker.files(program)}, {}, unfinished)
         unfinished.replace(target)
 
     def commit(self, base: Base) -> None:

@@ -38,6 +38,7 @@ class Program:
     list of the module's versions first, which not every proxy has. ``staging`` names the one of them whose go.mod replaces its parts by
     directories of its repository; published, the parts of Kubernetes v1.x.y are modules of version v0.x.y.
     ``symbols`` are variables the linker sets, ``tags`` the build constraints, ``names`` the names the program is called by (its own by default).
+    ``files`` of the required modules belong to the program: paths in its image, each with module and path (example.org/module/data.json).
     """
 
     name: str
@@ -48,6 +49,7 @@ class Program:
     symbols: Mapping[str, str] = field(default_factory=dict)
     names: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
+    files: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def file(self) -> str:
@@ -68,6 +70,7 @@ class Program:
             symbols=dict(options.get("symbols") or {}),
             names=tuple(options.get("names") or ()),
             tags=tuple(options.get("tags") or ()),
+            files=dict(options.get("files") or {}),
         )
 
 
@@ -167,13 +170,29 @@ class Builder:
             write_atomic(directory / "go.mod", go_mod(program.name, {}))
             wanted = f"{program.staging}@{program.modules[program.staging]}"
             say(f"downloading {wanted}")
-            found = json.loads(
-                call(["go", "-C", str(directory), "mod", "download", "-json", wanted], timeout=self.timeout, env=GO_ENVIRONMENT)
-            )
+            found = self.download(directory, wanted)
             staging_go_mod = Path(found["GoMod"]).read_text(encoding="utf-8")
         write_atomic(directory / "go.mod", go_mod(program.name, program.modules, program.staging, staging_go_mod))
         if program.modules:
             self.go(["go", "mod", "tidy"], directory, log, say)
+
+    def download(self, directory: Path, module: str) -> dict[str, t.Any]:
+        """What Go says of a module (path@version) that it has, or now fetches."""
+        said = call(["go", "-C", str(directory), "mod", "download", "-json", module], timeout=self.timeout, env=GO_ENVIRONMENT)
+        return t.cast("dict[str, t.Any]", json.loads(said))
+
+    def files(self, program: Program) -> dict[str, Path]:
+        """The program's further files by their paths in its image, as they lie in Go's module cache."""
+        found = {}
+        for target, source in program.files.items():
+            module = next((path for path in program.modules if source.startswith(f"{path}/")), None)
+            if module is None:
+                raise PlatformError(
+                    f"{program.name}: {source} must be in one of the modules {', '.join(program.modules) or 'it requires'}."
+                )
+            folder = Path(self.download(self.binaries, f"{module}@{program.modules[module]}")["Dir"])
+            found[target] = folder / source.removeprefix(f"{module}/")
+        return found
 
     def go(self, command: list[str], directory: Path, log: t.TextIO, say: Callable[[str], None]) -> None:
         """Run one go command; each line it prints goes to the log, and how far it is to ``say``."""

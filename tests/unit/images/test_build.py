@@ -73,6 +73,8 @@ def test_a_base_may_be_a_program_built_here(source: Path, tmp_path: Path) -> Non
     before = references(source, ferretdb=PROGRAM)["ferretdb"]
     assert references(source, ferretdb={**PROGRAM, "tags": []})["ferretdb"] != before
     assert references(source, ferretdb={**PROGRAM, "modules": {"example.org/F": "v1.24.1"}})["ferretdb"] != before
+    assert references(source, ferretdb={**PROGRAM, "files": {"/a": "example.org/F/a"}})["ferretdb"] != before
+    assert references(source, ferretdb={**PROGRAM, "symbols": {"example.org/F.version": "1"}})["ferretdb"] != before
     with pytest.raises(PlatformError, match="a Go program's version and package"):
         make_bases({"ferretdb": {**PROGRAM, "licence": "Apache-2.0"}}, 1)
 

@@ -114,6 +114,19 @@ def test_published_program_whose_module_is_required_by_a_go_mod_of_ours(tmp_path
     assert (tmp_path / "bin/ferretdb-v1.24.0").exists() and "go mod tidy" not in calls.read_text()
 
 
+def test_files_of_a_program_come_from_its_modules(tmp_path: Path, calls: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    folder = tmp_path / "mod/example.org/F@v1.24.0"
+    (tmp_path / "path/go").write_text(f'#!/bin/sh\necho "go $*" >> "$CALLS"\necho \'{{"Dir": "{folder}"}}\'\n')
+    program = Program(
+        "f", "v1.24.0", "example.org/F/cmd/f", modules={"example.org/F": "v1.24.0"}, files={"/f.json": "example.org/F/data/f.json"}
+    )
+    assert builder(tmp_path).files(program) == {"/f.json": folder / "data/f.json"}
+    assert "mod download -json example.org/F@v1.24.0" in calls.read_text()
+    with pytest.raises(PlatformError, match=r"must be in one of the modules example\.org/F"):
+        builder(tmp_path).files(Program("f", "v1", modules={"example.org/F": "v1"}, files={"/x": "example.org/G/x"}))
+
+
 def test_new_version_takes_over_the_name(tmp_path: Path, calls: Path) -> None:
     for version in ("v1", "v2"):
         builder(tmp_path).build(Program("pause", version), lambda _line: None)
