@@ -37,7 +37,10 @@ attributes:
     support: full
 options:
   members:
-    description: Number of members there ought to be, the primary among them.
+    description:
+      - Number of members there ought to be, the primary among them. Pods with higher ordinals are on their way out - a primary among them hands
+        over, and they are returned as RV(removable).
+      - Slots of those that are gone are dropped, if O(config) says what C(member_slots_ttl) is to be otherwise.
     type: int
     default: 3
   config:
@@ -73,7 +76,11 @@ options:
     type: dict
     default: {}
   users_secret:
-    description: Kubernetes Secret with the passwords of O(users), each under the user's name.
+    description:
+      - Kubernetes Secret with the passwords of O(users), each under the user's name.
+      - While one is changed (M(progressive.platform.secret#module), O(progressive.platform.secret#module:rotate)), C(<user>.login) names the login that
+        has it - the user itself, or its second login C(<user>_2), which is a member of the user and works as it. The next and the former password
+        have a login each, so both are taken; a login whose password is none of these has none any more.
     type: dict
     suboptions:
       namespace:
@@ -139,7 +146,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 found:
-  description: What was found before the first change, the most urgent first (C(kind), C(message)).
+  description: What was found before the first change, the most urgent first (C(state) as in docs/postgresql.md, C(kind), C(message)).
   type: list
   elements: dict
   returned: success
@@ -149,7 +156,8 @@ findings:
   elements: dict
   returned: failure
 plan:
-  description: Steps taken, or in check mode to be taken, in order (C(action), C(reason), C(member), C(commands)). No step shows a password.
+  description: >-
+    Steps taken, or in check mode to be taken, in order (C(state), C(action), C(reason), C(member), C(commands)). No step shows a password.
   type: list
   elements: dict
   returned: always
@@ -163,6 +171,11 @@ members:
   type: list
   elements: dict
   returned: always
+removable:
+  description: Members beyond O(members) that are no primary, once those that stay are complete. Their pods may go.
+  type: list
+  elements: str
+  returned: success
 pending_restart:
   description: Parameters that wait for a restart, by member.
   type: dict

@@ -106,7 +106,7 @@ errors:
   elements: str
   returned: always
 findings:
-  description: Everything that is not as it should be (C(kind), C(message)), the most urgent first.
+  description: Everything that is not as it should be (C(state) as in docs/postgresql.md, C(kind), C(message)), the most urgent first.
   type: list
   elements: dict
   returned: always

@@ -28,7 +28,9 @@ options:
     type: str
   generate:
     description:
-      - Keys to generate, each with its options; C(length) in characters, from 12 to 1024, is the only one and 32 unless given.
+      - Keys to generate, each with its options; C(length) in characters, from 12 to 1024, 32 unless given.
+      - C(turns) in its place lists names of which the value is one - the first to begin with, and with each O(rotate) the next. So the
+        name of a login goes with its password where a server knows one password a login.
       - Generated values hold letters and digits.
     type: dict
     default: {}

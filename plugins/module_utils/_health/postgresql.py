@@ -15,7 +15,7 @@ from ansible_collections.progressive.platform.plugins.module_utils._health.scene
 from ansible_collections.progressive.platform.plugins.module_utils._kube.client import ApiError
 from ansible_collections.progressive.platform.plugins.module_utils._postgresql import report
 from ansible_collections.progressive.platform.plugins.module_utils._postgresql.converge import secret_of
-from ansible_collections.progressive.platform.plugins.module_utils._postgresql.members import Access, Cluster, Pods
+from ansible_collections.progressive.platform.plugins.module_utils._postgresql.members import Cluster, Pods, access_of
 from ansible_collections.progressive.platform.plugins.module_utils._postgresql.model import Desired, Member, Observation
 from ansible_collections.progressive.platform.plugins.module_utils._postgresql.plan import Picture
 from ansible_collections.progressive.platform.plugins.module_utils._postgresql.wire import Lost, SqlError, literal
@@ -39,7 +39,7 @@ def postgresql(options: Options, scene: Scene, until: float) -> Finding:
     client = scene.cluster.client
     secret = secret_of({**options, "pods": {"namespace": options["namespace"]}}, client, "password_secret")
     source = Pods(client, options["namespace"], options["selector"], options["rest_port"], options["port"])
-    with Cluster(source, Access(secret.get("superuser", ""), secret.get("restapi", "")), scene.clock, time.time) as cluster:
+    with Cluster(source, access_of(secret), scene.clock, time.time) as cluster:
         seen = cluster.observe()
         if not seen.members:
             problem = f"no pod has the labels {options['selector']} in namespace {options['namespace']}: the StatefulSet is gone or empty"

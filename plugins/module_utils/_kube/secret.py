@@ -22,6 +22,7 @@ from ansible_collections.progressive.platform.plugins.module_utils._kube.discove
 from ansible_collections.progressive.platform.plugins.module_utils._run import Context, Params, PlatformError, Result
 
 Json = dict[str, t.Any]
+Maker: t.TypeAlias = "int | tuple[str, ...]"
 
 ARGUMENTS: dict[str, t.Any] = {
     "name": {"type": "str", "required": True},
@@ -57,14 +58,20 @@ def run(params: Params, context: Context) -> Result:
     raise AssertionError("unreachable")
 
 
-def check(params: Params) -> dict[str, int]:
-    """The length of every key to generate; raises PlatformError for keys given twice and lengths that are none."""
-    lengths: dict[str, int] = {}
+def check(params: Params) -> dict[str, Maker]:
+    """How the value of every key is made, a length or names that take turns; raises PlatformError for keys given twice and options that are none."""
+    lengths: dict[str, Maker] = {}
     for key, options in params["generate"].items():
-        unknown = set(options or {}) - {"length"}
-        length = (options or {}).get("length", LENGTH)
+        unknown = set(options or {}) - {"length", "turns"}
+        length, turns = (options or {}).get("length", LENGTH), (options or {}).get("turns")
         if unknown:
-            raise PlatformError(f"generate.{key}: unknown option {sorted(unknown)[0]!r}; allowed: length.")
+            raise PlatformError(f"generate.{key}: unknown option {sorted(unknown)[0]!r}; allowed: length, turns.")
+        if turns is not None:
+            names = tuple(str(name) for name in turns) if isinstance(turns, (list, tuple)) else ()
+            if len(set(names)) < 2 or len(set(names)) < len(names) or "length" in (options or {}):
+                raise PlatformError(f"generate.{key}.turns: {turns!r}; two or more different names are wanted, and no length beside them.")
+            lengths[key] = names
+            continue
         if isinstance(length, bool) or not str(length).isdigit() or not SHORTEST <= int(length) <= LONGEST:
             raise PlatformError(f"generate.{key}.length: {length!r}; a whole number from {SHORTEST} to {LONGEST} is allowed.")
         lengths[key] = int(length)
@@ -83,15 +90,18 @@ def check(params: Params) -> dict[str, int]:
     return lengths
 
 
-def rotated(held: t.Mapping[str, str], lengths: t.Mapping[str, int], step: str | None, new: t.Callable[[int], str]) -> dict[str, str]:
-    """The generated values after a step, encoded as they are held; a step that was done before changes nothing: pure but for ``new``."""
+def rotated(
+    held: t.Mapping[str, str], lengths: t.Mapping[str, Maker], step: str | None, new: t.Callable[[Maker, str | None], str]
+) -> dict[str, str]:
+    """The generated values after a step, encoded as they are held; a step that was done before changes nothing: pure but for ``new``, which is given
+    how a value is made and the one before it."""
     data: dict[str, str] = {}
     for key, length in lengths.items():
         current, coming, former = held.get(key), held.get(NEXT + key), held.get(FORMER + key)
         if current is None:
-            current = new(length)
+            current = new(length, None)
         elif step == "stage" and not coming and not former:
-            coming = new(length)
+            coming = new(length, current)
         elif step == "promote" and coming:
             current, coming, former = coming, None, current
         elif step == "retire":
@@ -112,13 +122,21 @@ def make(length: int) -> str:
     return "".join(secrets.choice(LETTERS) for _unused in range(length))
 
 
-def _ensure(client: Client, namespace: str, params: Params, lengths: dict[str, int], dry: bool) -> Result:
+def following(maker: Maker, before: str | None) -> str:
+    """A random value, or the next of the names that take turns (the first after one that is none of them), encoded as it is held."""
+    if isinstance(maker, int):
+        return _encode(make(maker))
+    names = [_encode(name) for name in maker]
+    return names[(names.index(before) + 1) % len(names)] if before in names else names[0]
+
+
+def _ensure(client: Client, namespace: str, params: Params, lengths: dict[str, Maker], dry: bool) -> Result:
     """One look and one write. Raises ApiError 409 without owners when somebody else wrote in between."""
     resource = client.resource("v1", "Secret")
     path = resource.path(namespace, params["name"])
     before = client.find(path)
     held = (before or {}).get("data") or {}
-    data = rotated(held, lengths, params.get("rotate"), lambda length: _encode(make(length)))
+    data = rotated(held, lengths, params.get("rotate"), following)
     data |= {key: _encode(str(value)) for key, value in params["data"].items()}
     labels = {"app.kubernetes.io/managed-by": MANAGER, "app.kubernetes.io/part-of": "progressive-platform", **params["labels"]}
     metadata: Json = {"name": params["name"], "namespace": namespace, "labels": labels}

@@ -15,8 +15,9 @@ from collections.abc import Callable, Iterator, Mapping
 from ansible_collections.progressive.platform.plugins.module_utils._kube.arguments import CONNECTION
 from ansible_collections.progressive.platform.plugins.module_utils._kube.client import Client, connect
 from ansible_collections.progressive.platform.plugins.module_utils._members import credentials
+from ansible_collections.progressive.platform.plugins.module_utils._members.model import Refuse, Wait
 from ansible_collections.progressive.platform.plugins.module_utils._postgresql import report
-from ansible_collections.progressive.platform.plugins.module_utils._postgresql.members import Access, Cluster, sources
+from ansible_collections.progressive.platform.plugins.module_utils._postgresql.members import Access, Cluster, access_of, sources
 from ansible_collections.progressive.platform.plugins.module_utils._postgresql.model import (
     Act,
     Database,
@@ -25,9 +26,7 @@ from ansible_collections.progressive.platform.plugins.module_utils._postgresql.m
     Done,
     Json,
     Observation,
-    Refuse,
     User,
-    Wait,
 )
 from ansible_collections.progressive.platform.plugins.module_utils._postgresql.observe import LEVELS
 from ansible_collections.progressive.platform.plugins.module_utils._postgresql.plan import Picture, findings
@@ -39,6 +38,8 @@ ACTS_AT_MOST = 100
 POLL_FIRST, POLL_GROWTH, POLL_LAST = 0.1, 1.3, 1.0
 FAILING_AT_MOST = 30.0
 """Seconds for which Patroni may refuse the same action (a switchover while a standby catches up) before that is the answer."""
+LOGIN, SECOND = ".login", "_2"
+"""Suffix of the Secret's key that names the login a password belongs to, and of the second of a user's two logins."""
 BEGUN_WITHIN = 5.0
 """Seconds, for settings beside one round of Patroni, after which what was begun shows: a copy, or that a parameter takes a restart."""
 
@@ -91,7 +92,8 @@ CONSTRAINTS: dict[str, t.Any] = {
 def run(params: Params, context: Context) -> Result:
     """The module postgresql_cluster."""
     with opened(params, context) as (cluster, client):
-        desired = wanted(params, secret_of(params, client, "users_secret") | dict(params["user_passwords"]))
+        system = system_users(secret_of(params, client, "password_secret"))
+        desired = wanted(params, secret_of(params, client, "users_secret") | dict(params["user_passwords"]), system)
         return Convergence(cluster, desired, params["timeout"], context).run()
 
 
@@ -121,15 +123,41 @@ def run_info(params: Params, context: Context) -> Result:
     }
 
 
-def wanted(params: Params, passwords: Mapping[str, str]) -> Desired:
+def logins(values: Mapping[str, str], key: str, name: str, user: User) -> dict[str, User]:
+    """A user and the login that takes turns with it, each with the password it has in the Secret: the current one, the next, or the former."""
+    other = name + SECOND
+    valid = {
+        values.get(f"{prefix}{key}{LOGIN}", name): values[prefix + key]
+        for prefix in (credentials.FORMER, credentials.NEXT, "")
+        if values.get(prefix + key)
+    }
+    settings = user.settings if user.system else {**user.settings, "role": name}
+    return {
+        name: dataclasses.replace(user, password=valid.get(name, ""), over=bool(valid) and name not in valid),
+        other: dataclasses.replace(user, settings=settings, password=valid.get(other, ""), over=other not in valid, of=name),
+    }
+
+
+def system_users(values: Mapping[str, str]) -> dict[str, User]:
+    """Patroni's own users, where their passwords are in a Secret that changes them. The superuser has one login, which only this module uses."""
+    found: dict[str, User] = {}
+    for key, name, attributes in (("replication", "replicator", "REPLICATION"), ("rewind", "rewind", "")):
+        if values.get(key + LOGIN):
+            found |= logins(values, key, name, User(system=True, attributes=attributes))
+    if values.get("superuser"):
+        found["postgres"] = User(system=True, password=values["superuser"])
+    return found
+
+
+def wanted(params: Params, passwords: Mapping[str, str], system: Mapping[str, User] | None = None) -> Desired:
     """The checked options as what the planner compares with."""
     if params["members"] < 1:
         raise PlatformError(f"members is {params['members']}; at least 1 is wanted.")
-    users: dict[str, User] = {}
+    users = dict(system or {})
     for name, options in params["users"].items():
         given = _options(f"users.{name}", options, {"connection_limit", "settings"})
         settings = {key: str(value) for key, value in (given.get("settings") or {}).items()}
-        users[name] = User(int(given.get("connection_limit", -1)), settings, passwords.get(name, ""))
+        users |= logins(passwords, name, name, User(int(given.get("connection_limit", -1)), settings))
     databases: dict[str, Database] = {}
     for name, options in params["databases"].items():
         given = _options(f"databases.{name}", options, {"owner", "extensions", "grants"})
@@ -166,7 +194,7 @@ def opened(params: Params, context: Context) -> Iterator[tuple[Cluster, Client |
     with contextlib.ExitStack() as stack:
         client = stack.enter_context(connect(params, context.clock)) if needs_api else None
         secret = secret_of(params, client, "password_secret")
-        access = Access(secret.get("superuser") or params.get("password") or "", secret.get("restapi") or params.get("rest_password") or "")
+        access = access_of(secret) if secret else Access(params.get("password") or "", params.get("rest_password") or "")
         source = sources(params.get("pods"), params.get("addresses"), client)
         yield stack.enter_context(Cluster(source, access, context.clock, time.time)), client
 
@@ -182,6 +210,7 @@ def secret_of(params: Params, client: Client | None, option: str) -> dict[str, s
 class Expected(t.NamedTuple):
     """What an action that was taken shows before long."""
 
+    state: str
     what: str
     until: float
     shows: Callable[[Observation], bool]
@@ -249,7 +278,7 @@ class Convergence:
         if self.expected is None or self.clock.now() > self.expected.until or self.expected.shows(observation):
             self.expected = None
             return None
-        return Wait("outstanding", self.expected.what, self.expected.until, "")
+        return Wait(self.expected.state, "outstanding", self.expected.what, self.expected.until, "")
 
     def _check_time(self, decision: Decision, observation: Observation) -> None:
         if isinstance(decision, Wait) and decision.own_time:
@@ -281,7 +310,7 @@ class Convergence:
             refusal = self.cluster.tell(primary, act.kind, act.body)
             until = self.clock.now() + float(self.desired.config.get("loop_wait") or 10) + BEGUN_WITHIN
             what = f"not every member has looked at {', '.join(sorted(changed))} yet"
-            heard = Expected(what, until, lambda seen: all(member.pending for member in seen.live))
+            heard = Expected("P14", what, until, lambda seen: all(member.pending for member in seen.live))
             self.expected = heard if changed and self.desired.restart else None
         elif member := observation.named(act.member):
             refusal = self.cluster.replace(member) if act.kind == "replace" else self.cluster.tell(member, act.kind, act.body)
@@ -289,7 +318,7 @@ class Convergence:
                 self.desired = dataclasses.replace(self.desired, reinit=self.desired.reinit - {act.member})
                 name = act.member
                 until = self.clock.now() + BEGUN_WITHIN
-                self.expected = Expected(f"{name} has not begun to copy yet", until, lambda seen: not _streams(seen, name))
+                self.expected = Expected("P13", f"{name} has not begun to copy yet", until, lambda seen: not _streams(seen, name))
         if not refusal:
             self.failing = ("", 0.0)
             self.steps.append(act)
@@ -325,6 +354,7 @@ class Convergence:
             "plan": report.plan_rows(steps),
             "primary": primary.target.name if primary else "",
             "members": report.member_rows(picture),
+            "removable": [member.target.name for member in picture.surplus if not member.primary] if picture.complete else [],
             "pending_restart": {member.target.name: list(member.pending) for member in after.live if member.pending},
             "warnings": self._warnings(after),
         }

@@ -19,6 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from ansible_collections.progressive.platform.plugins.module_utils._kube import pods
 from ansible_collections.progressive.platform.plugins.module_utils._kube.client import ApiError, Client
 from ansible_collections.progressive.platform.plugins.module_utils._kube.forward import forward
+from ansible_collections.progressive.platform.plugins.module_utils._members.credentials import overlapping
 from ansible_collections.progressive.platform.plugins.module_utils._members.places import split_address
 from ansible_collections.progressive.platform.plugins.module_utils._postgresql import observe
 from ansible_collections.progressive.platform.plugins.module_utils._postgresql.model import (
@@ -41,6 +42,8 @@ SWITCH_WITHIN = 60.0
 STATEMENT_WITHIN = 120.0
 AT_ONCE = 8
 REST_USER = "patroni"
+UNAUTHORIZED = 401
+REFUSED_LOGIN = "28P01"  # SQLSTATE
 
 Dial: t.TypeAlias = "Callable[[Target, int], socket.socket]"
 T = t.TypeVar("T")
@@ -70,7 +73,10 @@ class Addresses:
             raise PlatformError(f"addresses names a member twice: {', '.join(addresses)}. Give every member once.")
 
     def targets(self) -> list[Target]:
-        return [Target(f"[{host}]:{port}" if ":" in host else f"{host}:{port}", host, port) for host, port in self._places]
+        return [
+            Target(f"[{host}]:{port}" if ":" in host else f"{host}:{port}", host, port, ordinal=place)
+            for place, (host, port) in enumerate(self._places)
+        ]
 
     def dial(self, target: Target, port: int) -> socket.socket:
         return socket.create_connection((target.host, port), timeout=CONNECT_WITHIN)
@@ -91,7 +97,7 @@ class Pods:
     def targets(self) -> list[Target]:
         rest, sql = self._ports
         return [
-            Target(pod.name, pod.address, rest, sql, pod.uid, pod.node, pod.zone, pod.problem, pod.update, pod.ready)
+            Target(pod.name, pod.address, rest, sql, pod.uid, pod.node, pod.zone, pod.problem, pod.update, pod.ready, pod.ordinal)
             for pod in self._pods.read()
         ]
 
@@ -107,6 +113,15 @@ class Access(t.NamedTuple):
 
     superuser: str = ""
     rest: str = ""
+    superuser_also: tuple[str, ...] = ()
+    rest_also: tuple[str, ...] = ()
+    """What a rotation may have left: tried where the password itself is refused."""
+
+
+def access_of(secret: Mapping[str, str]) -> Access:
+    """By the values of the role's Secret, those of a rotation under way included."""
+    superuser, rest = overlapping(secret, "superuser"), overlapping(secret, "restapi")
+    return Access(next(iter(superuser), ""), next(iter(rest), ""), superuser[1:], rest[1:])
 
 
 class Cluster:
@@ -181,28 +196,34 @@ class Cluster:
 
     def ask(self, target: Target, method: str, path: str, body: Json | None = None, within: float = ANSWER_WITHIN) -> Json:
         """One request to a member's REST interface; raises Refused with the reason, in Patroni's words where it gave some."""
+        for password in (self._access.rest, *self._access.rest_also):
+            status, text = self._request(target, method, path, body, within, "" if method == "GET" else password)
+            if status != UNAUTHORIZED:
+                break
+        # The status is that of the member (503 for one that does not run), not of the question; a body tells.
+        if method == "GET" and text.startswith("{"):
+            return t.cast(Json, json.loads(text))
+        if status >= 300:
+            hint = "; it wants the password of its restapi section" if status == UNAUTHORIZED else ""
+            raise Refused(f"{method} {path}: {status} {text.strip()[:300]}{hint}")
+        return {"said": text.strip()}
+
+    def _request(self, target: Target, method: str, path: str, body: Json | None, within: float, password: str) -> tuple[int, str]:
         connection = http.client.HTTPConnection(target.host or "localhost", target.rest_port, timeout=within)
         headers = {"content-type": "application/json"}
-        if method != "GET" and self._access.rest:
-            headers["authorization"] = "Basic " + base64.b64encode(f"{REST_USER}:{self._access.rest}".encode()).decode()
+        if password:
+            headers["authorization"] = "Basic " + base64.b64encode(f"{REST_USER}:{password}".encode()).decode()
         try:
             connection.sock = self._source.dial(target, target.rest_port)
             connection.sock.settimeout(within)
             connection.request(method, path, None if body is None else json.dumps(body), headers)
             answer = connection.getresponse()
-            text = answer.read().decode("utf-8", "replace")
+            return answer.status, answer.read().decode("utf-8", "replace")
         except (OSError, http.client.HTTPException, ApiError) as error:
             reason = getattr(connection.sock, "failure", "") or str(error) or type(error).__name__
             raise Refused(f"Patroni does not answer: {reason}") from error
         finally:
             connection.close()
-        # The status is that of the member (503 for one that does not run), not of the question; a body tells.
-        if method == "GET" and text.startswith("{"):
-            return t.cast(Json, json.loads(text))
-        if answer.status >= 300:
-            hint = "; it wants the password of its restapi section" if answer.status == 401 else ""
-            raise Refused(f"{method} {path}: {answer.status} {text.strip()[:300]}{hint}")
-        return {"said": text.strip()}
 
     def tell(self, member: Member, kind: str, body: Json) -> str:
         """Have Patroni do something; returns why it did not, empty when it did."""
@@ -229,14 +250,27 @@ class Cluster:
                 return self._sessions[key].query(text, within)
             except Lost:
                 self._sessions.pop(key).close()
-        sock = self._source.dial(member.target, member.target.sql_port)
-        try:
-            session = Session(sock, "postgres", self._access.superuser, database)
-        except BaseException:
-            sock.close()
-            raise
-        self._sessions[key] = session
-        return session.query(text, within)
+        self._sessions[key] = self._session(member.target, database)
+        return self._sessions[key].query(text, within)
+
+    def _session(self, target: Target, database: str) -> Session:
+        """By the superuser's password, or by one that a rotation has left, which is then the first to be tried."""
+        passwords = (self._access.superuser, *self._access.superuser_also)
+        for password in passwords:
+            sock = self._source.dial(target, target.sql_port)
+            try:
+                session = Session(sock, "postgres", password, database)
+            except SqlError as error:
+                sock.close()
+                if error.code != REFUSED_LOGIN or password == passwords[-1]:
+                    raise
+            except BaseException:
+                sock.close()
+                raise
+            else:
+                self._access = self._access._replace(superuser=password, superuser_also=tuple(one for one in passwords if one != password))
+                return session
+        raise AssertionError("unreachable")
 
     def _forget(self, name: str) -> None:
         for key in [key for key in self._sessions if key[0] == name]:

@@ -10,12 +10,16 @@ import typing as t
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from ansible_collections.progressive.platform.plugins.module_utils._members.model import Refuse, Wait
+
 Json: t.TypeAlias = "dict[str, t.Any]"
 
 
 @dataclass(frozen=True)
 class Target:
     """Where a member ought to be: ``host`` and the ports of Patroni's REST interface and of the server (0: as the cluster says).
+
+    ``ordinal`` counts the members, also while one of them is away.
 
     ``problem`` says why it cannot be connected to; ``update`` is that of _kube.pods.Pod. Node and zone are empty when unknown.
     """
@@ -30,6 +34,7 @@ class Target:
     problem: str = ""
     update: str = ""
     ready: bool = True
+    ordinal: int = 0
 
 
 @dataclass(frozen=True)
@@ -119,11 +124,20 @@ class Member:
 
 @dataclass(frozen=True)
 class User:
-    """A role that logs in. ``password`` is what it should be (observed: the stored verifier); settings are those of ALTER ROLE SET."""
+    """A role that logs in. ``password`` is what it should be (observed: the stored verifier; empty: none of our business); settings are those of
+    ALTER ROLE SET.
+
+    A server knows one password a role, so a user whose password changes has two logins that take turns: itself, and one that is a member ``of`` it and
+    works as it. One that is ``over`` has no password any more. Of a ``system`` user, one of Patroni's own, nothing but the password is ours.
+    """
 
     connections: int = -1
     settings: Mapping[str, str] = field(default_factory=dict)
     password: str = field(default="", repr=False)
+    of: str = ""
+    attributes: str = ""
+    over: bool = False
+    system: bool = False
 
 
 @dataclass(frozen=True)
@@ -212,34 +226,15 @@ class Statement:
 
 @dataclass(frozen=True)
 class Act:
-    """One class of action. ``member`` is the target it is for, ``body`` what Patroni's REST interface gets, ``statements`` go to the primary."""
+    """One class of action, and the state (a key of states.STATES) that it is for. ``member`` is the target, ``body`` what Patroni's REST interface gets,
+    ``statements`` go to the primary."""
 
+    state: str
     kind: str
     reason: str
     member: str = ""
     body: Json = field(default_factory=dict)
     statements: tuple[Statement, ...] = ()
-
-
-@dataclass(frozen=True)
-class Wait:
-    """Something that Patroni settles by itself. After ``limit`` seconds of the same ``key`` it becomes ``refusal``.
-
-    ``own_time`` waits (copying a data directory, a restart) are not part of the task's timeout.
-    """
-
-    key: str
-    reason: str
-    limit: float
-    refusal: str
-    own_time: bool = False
-
-
-@dataclass(frozen=True)
-class Refuse:
-    """A state that must not be touched, with the names and the next command a person needs."""
-
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -249,4 +244,4 @@ class Done:
     reason: str = "healthy and as wanted"
 
 
-Decision: t.TypeAlias = "Act | Wait | Refuse | Done"
+Decision: t.TypeAlias = Act | Wait | Refuse | Done

@@ -30,15 +30,22 @@ def missing(desired: Desired, facts: Facts) -> list[Statement]:
 def _user(name: str, wanted: User, there: User | None) -> Iterator[Statement]:
     role = identifier(name)
     if there is None:
-        shown = f"CREATE ROLE {role} LOGIN CONNECTION LIMIT {wanted.connections}"
+        if wanted.over or (wanted.system and not wanted.of):
+            return  # a turn that never came; Patroni makes its own users
+        attributes = " ".join(["LOGIN", *wanted.attributes.split(), f"CONNECTION LIMIT {wanted.connections}"])
+        shown = f"CREATE ROLE {role} {attributes}" + (f" IN ROLE {identifier(wanted.of)}" if wanted.of else "")
         secret = f" PASSWORD {literal(verifier(wanted.password))}" if wanted.password else ""
         yield Statement(MAINTENANCE, shown + secret, shown)
     else:
-        if wanted.password and not verifies(wanted.password, there.password):
+        if wanted.over and there.password:
+            yield _plain(f"ALTER ROLE {role} PASSWORD NULL")
+        elif wanted.password and not verifies(wanted.password, there.password):
             text = f"ALTER ROLE {role} PASSWORD {literal(verifier(wanted.password))}"
             yield Statement(MAINTENANCE, text, f"ALTER ROLE {role} PASSWORD (of the Secret)")
-        if wanted.connections != there.connections:
+        if wanted.connections != there.connections and not wanted.system:
             yield _plain(f"ALTER ROLE {role} CONNECTION LIMIT {wanted.connections}")
+    if wanted.system:
+        return
     settings: Mapping[str, str] = there.settings if there else {}
     for key, value in wanted.settings.items():
         if settings.get(key) != value:

@@ -36,7 +36,7 @@ ARCHIVE = (
 RESTART = "select name from pg_settings where context = 'postmaster'"
 USERS = (
     "select a.rolname, a.rolconnlimit, a.rolpassword, s.setconfig::text from pg_authid a "
-    "left join pg_db_role_setting s on s.setrole = a.oid and s.setdatabase = 0 where a.rolcanlogin and not a.rolsuper"
+    "left join pg_db_role_setting s on s.setrole = a.oid and s.setdatabase = 0 where a.rolcanlogin and (not a.rolsuper or a.rolname = 'postgres')"
 )
 DATABASES = "select datname, pg_get_userbyid(datdba) from pg_database where not datistemplate and datallowconn"
 EXTENSIONS = "select extname from pg_extension"

@@ -10,10 +10,12 @@ observed again before anything else. Patroni elects, promotes, rewinds and copie
 
 from __future__ import annotations
 
+import re
 import typing as t
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from ansible_collections.progressive.platform.plugins.module_utils._members.model import Refuse, Wait
 from ansible_collections.progressive.platform.plugins.module_utils._postgresql import objects
 from ansible_collections.progressive.platform.plugins.module_utils._postgresql.model import (
     Act,
@@ -23,14 +25,17 @@ from ansible_collections.progressive.platform.plugins.module_utils._postgresql.m
     Json,
     Member,
     Observation,
-    Refuse,
-    Wait,
+    Slot,
 )
 
 SILENT_FOR = 180.0
 """Seconds a member may take to answer: its pod is scheduled, its image pulled, its volume mounted."""
 STUCK_AFTER = 90.0
 """Seconds a replica may run without streaming; Patroni tries a rewind and then a new copy by itself well within them."""
+ROUNDS_WITHIN = 60.0
+"""Seconds for what Patroni does in its next rounds: to choose a synchronous standby, to drop a slot."""
+EXPIRE_AT_ONCE = 1
+"""``member_slots_ttl`` by which slots of members that are gone go, and those of the present ones stay."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +48,38 @@ class Picture:
 
     @property
     def wanted(self) -> tuple[Member, ...]:
-        """The members that ought to be; those beyond were given for a look, or are on their way out."""
-        return self.observation.members[: self.desired.members]
+        """The members that ought to be."""
+        return tuple(member for member in self.observation.members if member.target.ordinal < self.desired.members)
+
+    @property
+    def surplus(self) -> tuple[Member, ...]:
+        """Members on their way out, or given for a look."""
+        return tuple(member for member in self.observation.members if member.target.ordinal >= self.desired.members)
+
+    @property
+    def complete(self) -> bool:
+        """Every wanted member is primary or streams, and a commit waits for one of them where it should."""
+        there = self.wanted
+        return len(there) >= self.desired.members and all(one.primary or one.streaming for one in there) and not self.unsynchronized
+
+    @property
+    def unsynchronized(self) -> bool:
+        asked = str((self.observation.config or {}).get("synchronous_mode", "")).lower() in ("true", "on", "quorum")
+        streaming = [member for member in self.observation.members if member.streaming]
+        return asked and bool(streaming) and not any(member.sync for member in streaming)
+
+    @property
+    def stale(self) -> tuple[Slot, ...]:
+        """Slots of members beyond those wanted that are not there any more; they are known by the names Patroni gives to slots."""
+        names = {_slot_name(member.name or member.target.name) for member in self.observation.members}
+        stems = {name.rstrip("0123456789") for name in names}
+        found = []
+        for slot in self.observation.facts.slots if self.observation.facts else ():
+            stem = slot.name.rstrip("0123456789")
+            number = slot.name.removeprefix(stem)
+            if slot.kind == "physical" and slot.name not in names and stem in stems and number and int(number) >= self.desired.members:
+                found.append(slot)
+        return tuple(found)
 
     def lag(self, member: Member) -> int | None:
         """Bytes a replica is behind: by the primary's word where it gave one, else by the positions both told a moment apart."""
@@ -78,7 +113,7 @@ def _decisions(picture: Picture) -> Iterable[Decision]:
     for stage in STAGES:
         decision = stage(picture)
         if isinstance(decision, Wait) and picture.ages.get(decision.key, 0.0) > decision.limit:
-            decision = Refuse(decision.refusal)
+            decision = Refuse(decision.state, decision.refusal)
         if decision is not None:
             yield decision
             if isinstance(decision, Refuse):
@@ -98,8 +133,9 @@ def foreign(picture: Picture) -> Decision | None:
         return None
     seen = "; ".join(f"{', '.join(names)} have system identifier {system}" for system, names in systems.items())
     return Refuse(
+        "P1",
         f"The members hold data of different clusters: {seen}. Nothing is touched. Find out whose data is wanted; the others' volumes must be "
-        "removed by hand before their members can join."
+        "removed by hand before their members can join.",
     )
 
 
@@ -109,9 +145,8 @@ def unreachable(picture: Picture) -> Decision | None:
     if picture.observation.live:
         return None
     said = "; ".join(f"{member.target.name}: {member.problem}" for member in members) or "there is no pod, or no address was given"
-    return Wait(
-        "unreachable", f"no member answers ({said})", SILENT_FOR, f"No member answers: {said}. Look at the pods' logs and events.", True
-    )
+    refusal = f"No member answers: {said}. Look at the pods' logs and events."
+    return Wait("P2", "unreachable", f"no member answers ({said})", SILENT_FOR, refusal, True)
 
 
 def one_primary(picture: Picture) -> Decision | None:
@@ -120,6 +155,7 @@ def one_primary(picture: Picture) -> Decision | None:
     if len(seen.primaries) > 1:
         names = ", ".join(member.target.name for member in seen.primaries)
         return Wait(
+            "P3",
             "two primaries",
             f"{names} both run as primary; the one without the lock is about to stop",
             limit,
@@ -129,12 +165,13 @@ def one_primary(picture: Picture) -> Decision | None:
     if not seen.primaries:
         states = ", ".join(f"{member.target.name} is {member.state or 'silent'}" for member in seen.members)
         if any(member.paused for member in seen.live):
-            return Refuse(f"There is no primary and Patroni is paused ({states}). Resume it with `patronictl resume`.")
+            return Refuse("P4", f"There is no primary and Patroni is paused ({states}). Resume it with `patronictl resume`.")
         # A member that comes up or recovers decides for itself how long it takes; the first start of all is one of these.
         busy = any(member.state in COPYING for member in seen.live)
         coming = busy or not all(member.live for member in seen.members)
         limit = picture.desired.copy_timeout if busy else SILENT_FOR if coming else limit
         return Wait(
+            "P4",
             f"no primary {states}",
             f"no member is primary yet ({states})",
             limit,
@@ -146,6 +183,7 @@ def one_primary(picture: Picture) -> Decision | None:
     strays = [member.target.name for member in seen.live if member.leader != primary.name]
     if strays:
         return Wait(
+            "P5",
             "agreement",
             f"{', '.join(strays)} do not take {primary.target.name} for the primary yet",
             limit,
@@ -155,21 +193,26 @@ def one_primary(picture: Picture) -> Decision | None:
 
 
 def settings(picture: Picture) -> Decision | None:
-    """The dynamic configuration is as wanted. Strict synchronous mode waits for a standby: without one no write would ever be acknowledged."""
+    """The dynamic configuration is as wanted, but for what has to wait for the members: strict commits without a standby would stop all writes, and a
+    cluster that forms goes its rounds quicker than one that stands."""
     seen, wanted = picture.observation, picture.desired.config
     if not wanted:
         return None
     if seen.config is None:
-        return Wait(
-            "config", "nobody gives the dynamic configuration yet", 30.0, "Patroni does not give its dynamic configuration (GET /config)."
-        )
+        refusal = "Patroni does not give its dynamic configuration (GET /config)."
+        return Wait("P6", "config", "nobody gives the dynamic configuration yet", 30.0, refusal)
     strict = seen.config.get("synchronous_mode_strict")
     if wanted.get("synchronous_mode_strict") and not strict and not any(member.streaming for member in picture.wanted):
         wanted = {**wanted, "synchronous_mode_strict": False}
+    rounds = seen.config.get("loop_wait")
+    if rounds is not None and not picture.complete and float(rounds) < float(wanted.get("loop_wait", 0)):
+        wanted = {**wanted, "loop_wait": rounds}
+    if "member_slots_ttl" in wanted and any(not slot.active for slot in picture.stale):
+        wanted = {**wanted, "member_slots_ttl": EXPIRE_AT_ONCE}
     patch = difference(seen.config, wanted)
     if not patch:
         return None
-    return Act("config", f"the dynamic configuration differs in {', '.join(sorted(_paths(patch)))}", body=patch)
+    return Act("P6", "config", f"the dynamic configuration differs in {', '.join(sorted(_paths(patch)))}", body=patch)
 
 
 def presence(picture: Picture) -> Decision | None:
@@ -177,27 +220,31 @@ def presence(picture: Picture) -> Decision | None:
     members = picture.wanted
     if len(members) < picture.desired.members:
         reason = f"{len(members)} of {picture.desired.members} members are there"
-        return Wait("presence", reason, SILENT_FOR, f"{reason}. Were the manifests sent, and can the pods be scheduled?")
+        return Wait("P8", "presence", reason, SILENT_FOR, f"{reason}. Were the manifests sent, and can the pods be scheduled?")
     silent = [member for member in members if not member.live]
     if silent:
         said = "; ".join(f"{member.target.name}: {member.problem}" for member in silent)
         limit = min(SILENT_FOR, picture.desired.copy_timeout)
         refusal = f"{said}. Look at the pod's events and log; the others serve without it."
-        return Wait(f"silent {_names(silent)}", said, limit, refusal, True)
+        return Wait("P9", f"silent {_names(silent)}", said, limit, refusal, True)
     idle = [member for member in members if not member.primary and not member.streaming]
     busy = [member for member in idle if member.state in COPYING or (member.state == "stopped" and not member.system)]
     if busy:
         limit = picture.desired.copy_timeout
         refusal = f"{_names(busy)} did not finish within {limit:g} s. Look at its log; raise copy_timeout for a large data directory."
-        return Wait(f"copying {_names(busy)}", f"{_states(busy)}", limit, refusal, True)
+        return Wait("P10", f"copying {_names(busy)}", f"{_states(busy)}", limit, refusal, True)
     if idle:
         names = ", ".join(member.target.name for member in idle)
         return Wait(
+            "P11",
             f"idle {_names(idle)}",
             f"{_states(idle)}, not streaming",
             STUCK_AFTER,
             f"{_states(idle)}: without streaming for {STUCK_AFTER:g} s. Look at its log; with reinit: [{names}] it is copied anew from the primary.",
         )
+    if picture.unsynchronized:
+        refusal = "No standby was made synchronous. Look at the primary's log; a member tagged nosync cannot be one."
+        return Wait("P12", "synchronous", "no standby is synchronous yet", ROUNDS_WITHIN, refusal)
     return None
 
 
@@ -206,10 +253,11 @@ def reinitialize(picture: Picture) -> Decision | None:
     for member in picture.observation.members:
         if member.target.name in picture.desired.reinit:
             if member.primary:
-                return Refuse(f"{member.target.name} is the primary and is not copied from another; switch over first.")
+                return Refuse("P13", f"{member.target.name} is the primary and is not copied from another; switch over first.")
             if not member.live:
-                return Refuse(f"{member.target.name} does not answer and cannot be told to copy: {member.problem}.")
-            return Act("reinit", f"{member.target.name} is to be copied anew", member.target.name, {"force": True, "from_leader": True})
+                return Refuse("P13", f"{member.target.name} does not answer and cannot be told to copy: {member.problem}.")
+            body = {"force": True, "from_leader": True}
+            return Act("P13", "reinit", f"{member.target.name} is to be copied anew", member.target.name, body)
     return None
 
 
@@ -221,7 +269,11 @@ def renewal(picture: Picture) -> Decision | None:
         return None
     if any(member.target.update == "unseen" for member in picture.wanted):
         return Wait(
-            "unseen", "the StatefulSet's controller has not seen its newest template yet", 60.0, "The StatefulSet's controller is stuck."
+            "P15",
+            "unseen",
+            "the StatefulSet's controller has not seen its newest template yet",
+            60.0,
+            "The StatefulSet's controller is stuck.",
         )
     replicas = [member for member in due if not member.primary]
     if replicas:
@@ -229,12 +281,8 @@ def renewal(picture: Picture) -> Decision | None:
     primary = due[0]
     if desired.members == 1:
         return _renew(primary, desired)
-    best = picture.best()
-    if best is None:
-        return Wait(
-            "successor", "no replica could take over from the primary", STUCK_AFTER, "No replica streams, so the primary is not restarted."
-        )
-    return _switch(primary, best, f"{primary.target.name} is to be {'replaced' if _outdated(primary, desired) else 'restarted'}")
+    state, what = ("P15", "replaced") if _outdated(primary, desired) else ("P14", "restarted")
+    return _handed_over(picture, primary, state, f"{primary.target.name} is to be {what}")
 
 
 def switchover(picture: Picture) -> Decision | None:
@@ -246,10 +294,22 @@ def switchover(picture: Picture) -> Decision | None:
         return None
     if candidate is None:
         names = ", ".join(member.target.name for member in picture.observation.members)
-        return Refuse(f"switchover names {wanted}, which is no member; there are {names}.")
+        return Refuse("P16", f"switchover names {wanted}, which is no member; there are {names}.")
     if not candidate.streaming:
-        return Refuse(f"{wanted} does not stream ({_states([candidate])}), so it cannot take over.")
-    return _switch(primary, candidate, "it was asked for")
+        return Refuse("P16", f"{wanted} does not stream ({_states([candidate])}), so it cannot take over.")
+    return _switch("P16", primary, candidate, "it was asked for")
+
+
+def departure(picture: Picture) -> Decision | None:
+    """A primary that is not wanted any more hands over before its pod goes; slots of those that went do not hold back WAL."""
+    primary = picture.observation.primary
+    if primary in picture.surplus and picture.wanted:
+        return _handed_over(picture, primary, "P17", f"{primary.target.name} is to go")
+    if picture.stale and "member_slots_ttl" in picture.desired.config:
+        names = ", ".join(slot.name for slot in picture.stale)
+        refusal = f"Slot {names} belongs to no member and is still there. Who reads from it (pg_replication_slots of the primary)?"
+        return Wait("P18", f"slots {names}", f"slot {names} of a member that is gone is still there", ROUNDS_WITHIN, refusal)
+    return None
 
 
 def contents(picture: Picture) -> Decision | None:
@@ -259,14 +319,14 @@ def contents(picture: Picture) -> Decision | None:
         return None
     if seen.facts is None:
         said = seen.facts_problem or "it was not asked"
-        return Wait("sql", f"the primary does not answer to SQL: {said}", 30.0, f"The primary does not answer to SQL: {said}.")
+        return Wait("P7", "sql", f"the primary does not answer to SQL: {said}", 30.0, f"The primary does not answer to SQL: {said}.")
     statements = objects.missing(picture.desired, seen.facts)
     if not statements:
         return None
-    return Act("sql", f"{len(statements)} statements about users and databases are missing", statements=tuple(statements))
+    return Act("P7", "sql", f"{len(statements)} statements about users and databases are missing", statements=tuple(statements))
 
 
-STAGES: tuple[Stage, ...] = (foreign, unreachable, one_primary, settings, contents, presence, reinitialize, renewal, switchover)
+STAGES: tuple[Stage, ...] = (foreign, unreachable, one_primary, settings, contents, presence, reinitialize, renewal, switchover, departure)
 
 COPYING = ("creating replica", "initializing new cluster", "running custom bootstrap script", "starting", "restarting", "stopping")
 """States of a member that is busy with what it was told, or with coming to be."""
@@ -308,16 +368,28 @@ def _due(member: Member, desired: Desired) -> bool:
 
 
 def _renew(member: Member, desired: Desired) -> Act:
+    name = member.target.name
     if _outdated(member, desired):
-        return Act("replace", f"{member.target.name} runs an older template", member.target.name, {"uid": member.target.uid})
-    return Act(
-        "restart", f"{member.target.name} needs a restart for {', '.join(member.pending)}", member.target.name, {"restart_pending": True}
-    )
+        return Act("P15", "replace", f"{name} runs an older template", name, {"uid": member.target.uid})
+    return Act("P14", "restart", f"{name} needs a restart for {', '.join(member.pending)}", name, {"restart_pending": True})
 
 
-def _switch(primary: Member, candidate: Member, why: str) -> Act:
+def _handed_over(picture: Picture, primary: Member, state: str, why: str) -> Decision:
+    best = picture.best()
+    if best is None:
+        reason = f"no replica could take over from the primary, and {why}"
+        return Wait(state, "successor", reason, STUCK_AFTER, f"No replica streams, so nobody can take over, and {why}.")
+    return _switch(state, primary, best, why)
+
+
+def _switch(state: str, primary: Member, candidate: Member, why: str) -> Act:
     reason = f"{candidate.target.name} takes over from {primary.target.name}: {why}"
-    return Act("switchover", reason, primary.target.name, {"leader": primary.name, "candidate": candidate.name})
+    return Act(state, "switchover", reason, primary.target.name, {"leader": primary.name, "candidate": candidate.name})
+
+
+def _slot_name(member: str) -> str:
+    """As Patroni names the slot of a member."""
+    return re.sub(r"[^a-z0-9_]", lambda char: "_" if char[0] in "-." else f"u{ord(char[0]):04d}", member.lower())[:63]
 
 
 def _names(members: Iterable[Member]) -> str:

@@ -10,7 +10,8 @@ import dataclasses
 import typing as t
 from collections.abc import Iterable
 
-from ansible_collections.progressive.platform.plugins.module_utils._postgresql.model import Act, Decision, Json, Member, Observation, Refuse
+from ansible_collections.progressive.platform.plugins.module_utils._members.model import Refuse, Wait
+from ansible_collections.progressive.platform.plugins.module_utils._postgresql.model import Act, Decision, Json, Member, Observation
 from ansible_collections.progressive.platform.plugins.module_utils._postgresql.plan import Picture
 
 
@@ -60,21 +61,27 @@ def archive_row(observation: Observation) -> Json:
 
 def finding_rows(decisions: Iterable[Decision]) -> list[Json]:
     return [
-        {"kind": decision.kind if isinstance(decision, Act) else type(decision).__name__.lower(), "message": decision.reason}
+        {
+            "state": decision.state,
+            "kind": decision.kind if isinstance(decision, Act) else type(decision).__name__.lower(),
+            "message": decision.reason,
+        }
         for decision in decisions
+        if isinstance(decision, (Act, Wait, Refuse))
     ]
 
 
 def plan_rows(decisions: Iterable[Decision]) -> list[Json]:
     return [
         {
+            "state": step.state,
             "action": step.kind if isinstance(step, Act) else "wait",
             "reason": step.reason,
             "member": step.member if isinstance(step, Act) else "",
             "commands": _commands(step) if isinstance(step, Act) else [],
         }
         for step in decisions
-        if not isinstance(step, Refuse)
+        if isinstance(step, (Act, Wait))
     ]
 
 

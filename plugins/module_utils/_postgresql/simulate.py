@@ -62,7 +62,8 @@ def _changed(act: Act, member: Member, seen: Observation) -> Member:
     if member.name == act.body["candidate"]:
         return dataclasses.replace(moved, role="primary", replication="")
     if member.name == act.body["leader"]:
-        return dataclasses.replace(moved, role="replica", replication="streaming")
+        candidate = seen.named(act.body["candidate"])
+        return dataclasses.replace(moved, role="replica", replication="streaming", sync=candidate is not None and candidate.sync)
     return moved
 
 

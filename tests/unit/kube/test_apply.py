@@ -249,6 +249,9 @@ def test_nothing_to_do() -> None:
         ({"a": {"length": "many"}}, {}, "a whole number"),
         ({"a": {"length": True}}, {}, "a whole number"),
         ({"a": {"size": 20}}, {}, "unknown option 'size'"),
+        ({"a": {"turns": ["one"]}}, {}, "two or more different names"),
+        ({"a": {"turns": "one, two"}}, {}, "two or more different names"),
+        ({"a": {"turns": ["one", "two"], "length": 20}}, {}, "no length beside them"),
         ({"a": {}}, {"a": "b"}, "stands in generate and in data"),
     ],
 )

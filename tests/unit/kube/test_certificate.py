@@ -6,13 +6,14 @@
 
 from __future__ import annotations
 
+import base64
 import datetime
 import itertools
 import typing as t
 
 import pytest
 from ansible_collections.progressive.platform.plugins.module_utils._kube import certificate
-from ansible_collections.progressive.platform.plugins.module_utils._kube.secret import phase, rotated
+from ansible_collections.progressive.platform.plugins.module_utils._kube.secret import following, phase, rotated
 from ansible_collections.progressive.platform.plugins.module_utils._run import PlatformError
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
@@ -66,9 +67,9 @@ def test_numbers_that_make_no_sense(changes: dict[str, t.Any]) -> None:
         certificate._check({"names": ["a"], "days": 90, "renew_before": 30, "authority_days": 3650, **changes})
 
 
-def counter() -> t.Callable[[int], str]:
+def counter() -> t.Callable[[t.Any, str | None], str]:
     numbers = itertools.count(1)
-    return lambda _length: f"value-{next(numbers)}"
+    return lambda _maker, _before: f"value-{next(numbers)}"
 
 
 def test_values_change_in_steps_and_a_step_that_was_done_changes_nothing() -> None:
@@ -85,6 +86,25 @@ def test_values_change_in_steps_and_a_step_that_was_done_changes_nothing() -> No
         assert rotated(state, {"a": 32}, step, new) == state
     for state in (staged, promoted):
         assert rotated(state, {"a": 32}, None, new) == state, "a run that changes nothing keeps what is under way"
+
+
+def test_names_take_turns_with_their_passwords() -> None:
+    makers = {"shop": 32, "shop.login": ("shop", "shop_2")}
+    logins = []
+    held: dict[str, str] = {}
+    for step in (None, "stage", "promote", "retire", "stage", "promote"):
+        held = rotated(held, makers, step, following)
+        logins.append({key: base64.b64decode(value).decode() for key, value in held.items() if key.endswith("login")})
+    assert logins[:3] == [
+        {"shop.login": "shop"},
+        {"shop.login": "shop", "next-shop.login": "shop_2"},
+        {"shop.login": "shop_2", "former-shop.login": "shop"},
+    ]
+    assert logins[3:] == [
+        {"shop.login": "shop_2"},
+        {"shop.login": "shop_2", "next-shop.login": "shop"},
+        {"shop.login": "shop", "former-shop.login": "shop_2"},
+    ]
 
 
 def test_a_key_that_comes_in_the_middle_of_a_change_is_made_and_not_rotated() -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.progressive.platform.plugins.module_utils._postgresql import objects, observe, wire
-from ansible_collections.progressive.platform.plugins.module_utils._postgresql.converge import ARGUMENTS, wanted
+from ansible_collections.progressive.platform.plugins.module_utils._postgresql.converge import ARGUMENTS, logins, system_users, wanted
 from ansible_collections.progressive.platform.plugins.module_utils._postgresql.model import Archive, Database, Desired, Facts, Target, User
 from ansible_collections.progressive.platform.plugins.module_utils._run import PlatformError
 
@@ -148,6 +148,63 @@ CHANGES: list[tuple[Callable[[], Facts], str]] = [
 def test_one_statement_for_one_difference(facts: Callable[[], Facts], words: str) -> None:
     (text,) = texts(facts())
     assert words in text
+
+
+STEPS: list[tuple[dict[str, str], list[str]]] = [
+    ({"shop": "one"}, ['CREATE ROLE "shop" LOGIN CONNECTION LIMIT -1']),
+    (
+        {"shop": "one", "shop.login": "shop", "next-shop": "two", "next-shop.login": "shop_2"},
+        ['CREATE ROLE "shop_2" LOGIN CONNECTION LIMIT -1 IN ROLE "shop"', """ALTER ROLE "shop_2" SET "role" TO 'shop'"""],
+    ),
+    ({"shop": "two", "shop.login": "shop_2", "former-shop": "one", "former-shop.login": "shop"}, []),
+    ({"shop": "two", "shop.login": "shop_2"}, ['ALTER ROLE "shop" PASSWORD NULL']),
+    (
+        {"shop": "two", "shop.login": "shop_2", "next-shop": "three", "next-shop.login": "shop"},
+        ['ALTER ROLE "shop" PASSWORD (of the Secret)'],
+    ),
+    ({"shop": "three", "shop.login": "shop", "former-shop": "two", "former-shop.login": "shop_2"}, []),
+    ({"shop": "three", "shop.login": "shop"}, ['ALTER ROLE "shop_2" PASSWORD NULL']),
+]
+
+
+def test_a_password_changes_by_two_logins_that_take_turns() -> None:
+    """After each write of the Secret the statements that are missing, carried out; whoever has the current or the former one gets in."""
+    there: dict[str, User] = {}
+    for secret, expected in STEPS:
+        desired = Desired(users=logins(secret, "shop", "shop", User()))
+        statements = objects.missing(desired, Facts(users=there))
+        assert [statement.shown for statement in statements] == expected
+        for name, user in desired.users.items():
+            if not user.over or name in there:
+                there[name] = User(user.connections, user.settings, wire.verifier(user.password) if user.password else "")
+        assert objects.missing(desired, Facts(users=there)) == []
+        for prefix in ("", "former-", "next-"):
+            if prefix + "shop" in secret:
+                assert wire.verifies(secret[prefix + "shop"], there[secret.get(prefix + "shop.login", "shop")].password)
+
+
+def test_of_patronis_own_users_only_the_passwords_are_ours() -> None:
+    secret = {
+        "superuser": "s",
+        "replication": "r",
+        "replication.login": "replicator",
+        "rewind": "w",
+        "rewind.login": "rewind",
+        "restapi": "x",
+    }
+    there = {
+        name: User(7, {"jit": "off"}, wire.verifier(password))
+        for name, password in (("postgres", "s"), ("replicator", "r"), ("rewind", "w"))
+    }
+    assert objects.missing(Desired(users=system_users(secret)), Facts(users=there)) == []
+    staged = secret | {"next-replication": "r2", "next-replication.login": "replicator_2", "next-superuser": "s2"}
+    assert [one.shown for one in objects.missing(Desired(users=system_users(staged)), Facts(users=there))] == [
+        'CREATE ROLE "replicator_2" LOGIN REPLICATION CONNECTION LIMIT -1 IN ROLE "replicator"'
+    ]
+    promoted = secret | {"superuser": "s2", "former-superuser": "s"}
+    assert [one.shown for one in objects.missing(Desired(users=system_users(promoted)), Facts(users=there))] == [
+        'ALTER ROLE "postgres" PASSWORD (of the Secret)'
+    ]
 
 
 def test_a_higher_grant_is_left_alone() -> None:

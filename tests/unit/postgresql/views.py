@@ -19,7 +19,14 @@ RESTART = frozenset({"max_connections", "shared_buffers"})
 def member(number: int, **changes: Any) -> Member:
     """``postgres-<number>``: the primary is number 0, number 1 is its synchronous standby. ``target_*`` changes the target."""
     target = Target(
-        f"postgres-{number}", f"10.0.0.{number + 1}", 8008, 5432, uid=f"uid-{number}", node=f"node-{number}", zone=f"zone-{number}"
+        f"postgres-{number}",
+        f"10.0.0.{number + 1}",
+        8008,
+        5432,
+        uid=f"uid-{number}",
+        node=f"node-{number}",
+        zone=f"zone-{number}",
+        ordinal=number,
     )
     aimed = {key.removeprefix("target_"): changes.pop(key) for key in list(changes) if key.startswith("target_")}
     found = Member(
