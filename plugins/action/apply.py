@@ -5,17 +5,18 @@
 from __future__ import annotations
 
 import typing as t
+from pathlib import Path
 
 from ansible.errors import AnsibleError
 from ansible_collections.progressive.platform.plugins.module_utils._kube.apply import ARGUMENTS, CONSTRAINTS, run, seal
-from ansible_collections.progressive.platform.plugins.module_utils._kube.bundle import parse
+from ansible_collections.progressive.platform.plugins.module_utils._kube.bundle import parse, read
 from ansible_collections.progressive.platform.plugins.module_utils._run import PlatformError
 from ansible_collections.progressive.platform.plugins.plugin_utils._local_action import LocalAction
 from ansible_collections.progressive.platform.plugins.plugin_utils._templates import documents
 
 
 class ActionModule(LocalAction):
-    """Renders the templates here; a module that goes to another host gets the documents, the values of Secrets apart."""
+    """Renders the templates and reads the files here; a module that goes to another host gets the documents, the values of Secrets apart."""
 
     module = "progressive.platform.apply"
     argument_spec = ARGUMENTS
@@ -23,7 +24,7 @@ class ActionModule(LocalAction):
     run_function = run
 
     def prepare(self, args: dict[str, t.Any], task_vars: dict[str, t.Any]) -> dict[str, t.Any]:
-        names = args.pop("templates", None) or []
+        names, files = args.pop("templates", None) or [], args.pop("files", None) or []
         bundle: list[t.Any] = []
         if args.get("state") != "absent":  # a set knows its members, and its variables may be gone
             for name in [names] if isinstance(names, str) else names:
@@ -34,6 +35,8 @@ class ActionModule(LocalAction):
                         f"templates: {error.message.splitlines()[0]} (wanted in a templates folder of the role or the play)."
                     ) from error
                 bundle += documents(self._templar, file, task_vars)
+            for file in files:
+                bundle += read(Path(file))
         definition = args.get("definition")
         args["definition"] = bundle + (parse(definition) if definition else [])
         if self._connection.transport != "local":

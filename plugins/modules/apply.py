@@ -42,6 +42,11 @@ options:
     type: list
     elements: str
     default: []
+  files:
+    description: Files of the controller with further documents, YAML or JSON, as a renderer (M(progressive.platform.istio_manifest)) or a maker wrote them.
+    type: list
+    elements: path
+    default: []
   definition:
     description: More objects, a mapping, a list of mappings, or YAML text.
     type: raw

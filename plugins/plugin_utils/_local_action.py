@@ -21,6 +21,7 @@ class LocalAction(ActionBase):
     argument_spec: t.ClassVar[dict[str, t.Any]]
     constraints: t.ClassVar[dict[str, t.Any]] = {}
     run_function: t.ClassVar[Run]
+    on_controller: t.ClassVar[bool] = False  # what only the controller can do is done there whatever the connection
 
     _requires_connection = False
     _supports_check_mode = True
@@ -36,7 +37,7 @@ class LocalAction(ActionBase):
             args = self._on_our_cluster(self.prepare(dict(self._task.args), variables), variables)
         except PlatformError as error:
             return {**result, "failed": True, "msg": error.message, **error.details}
-        if self._connection.transport != "local":
+        if self._connection.transport != "local" and not self.on_controller:
             return {**result, **self._execute_module(module_name=self.module, module_args=args, task_vars=variables)}
         return {**result, **self.run_here(args)}
 

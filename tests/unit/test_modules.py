@@ -28,6 +28,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         "check x: kind is 'nonsense'; it must be one of api",
     ),
     "image_build": ({"names": ["x"]}, "missing required arguments: bases"),
+    "istio_manifest": ({"istioctl": {"version": "1"}, "operator": {}}, "istioctl: an address and its SHA-256 are wanted"),
     "local_cluster": ({"state": "sideways"}, "value of state must be one of: up, down, status"),
     "mongodb_replicaset": ({"addresses": ["a:1", "b:2"], "members": 2}, "2 members would vote; an odd number is wanted"),
     "mongodb_replicaset_info": ({"addresses": ["10.0.0.1:27017"]}, "10.0.0.1:27017 is an IP address"),

@@ -41,6 +41,7 @@ ARGUMENTS: dict[str, t.Any] = {
     "set": {"type": "str", "required": True},
     "namespace": {"type": "str"},
     "templates": {"type": "list", "elements": "str", "default": []},
+    "files": {"type": "list", "elements": "path", "default": []},
     "definition": {"type": "raw"},
     "state": {"type": "str", "choices": ["present", "absent", "rendered"], "default": "present"},
     "prune": {"type": "bool", "default": True},
@@ -118,9 +119,9 @@ class Change:
 
 def run(params: Params, context: Context) -> Result:
     """The module: ``params`` as ARGUMENTS describes them, ``templates`` already rendered into ``definition``."""
-    if params["templates"]:
+    if params["templates"] or params["files"]:
         raise PlatformError(
-            "Templates are rendered on the controller: call progressive.platform.apply as a task, not its module by itself."
+            "Templates are rendered on the controller, and files read there: call progressive.platform.apply as a task, not its module by itself."
         )
     if not SET_NAME.fullmatch(params["set"]):
         raise PlatformError(f"set: {params['set']!r} is no name for a set; lower case letters, digits and '-', at most 53 characters.")
@@ -352,6 +353,8 @@ class Engine:
             before = named(before, resource) if before else None
         if guarded and before is not None:
             document = not_smaller(document, before)
+        if key.kind in bundle.WEBHOOKS and before is not None:
+            document = closed_by_controller(document, before, self.group.manager)
         if rollout.wanted(document):
             document = rollout.fill(document, lambda kind, name: self._live(kind, key.namespace, name))
         try:
@@ -641,6 +644,26 @@ def not_smaller(document: Document, there: Json) -> Document:
     """The document with as many replicas as the object has, where it asks for fewer: what the pods hold must be taken off them first."""
     spec, now = document.get("spec") or {}, (there.get("spec") or {}).get("replicas") or 0
     return document if spec.get("replicas", now) >= now else {**document, "spec": {**spec, "replicas": now}}
+
+
+def closed_by_controller(document: Document, there: Json, manager: str) -> Document:
+    """The document without a failurePolicy that is no longer ours.
+
+    A webhook whose server starts together with it is sent with Ignore, and its controller sets Fail once it is served. Sending Ignore again
+    would open what is closed, so the field stays with the one that took it over.
+    """
+    mine: set[str] = set()
+    for entry in there["metadata"].get("managedFields") or []:
+        if entry.get("manager") == manager and entry.get("operation") == "Apply":
+            hooks = (entry.get("fieldsV1") or {}).get("f:webhooks") or {}
+            mine |= {json.loads(key[2:])["name"] for key, fields in hooks.items() if key.startswith("k:") and "f:failurePolicy" in fields}
+    closed = {hook["name"] for hook in there.get("webhooks") or [] if hook.get("failurePolicy") == "Fail"} - mine
+
+    def left(hook: Json) -> Json:
+        taken = hook.get("failurePolicy") == "Ignore" and hook.get("name") in closed
+        return {field: value for field, value in hook.items() if field != "failurePolicy"} if taken else hook
+
+    return {**document, "webhooks": [left(hook) for hook in document.get("webhooks") or []]}
 
 
 def version(item: Json) -> str:

@@ -14,6 +14,7 @@ import json
 import re
 import typing as t
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 
 from ansible_collections.progressive.platform.plugins.module_utils._run import PlatformError
 
@@ -85,6 +86,16 @@ def load(text: str, origin: str) -> list[Document]:
         problem = getattr(error, "problem", None) or str(error)
         shown = f": {text.splitlines()[mark.line].strip()!r}" if mark and mark.line < len(text.splitlines()) else ""
         raise PlatformError(f"{origin}{where} is not YAML: {problem}{shown}.") from error
+
+
+def read(file: Path) -> list[Document]:
+    """The documents of a file; JSON, whose reading takes a fiftieth of the time, is a list of them."""
+    try:
+        text = file.read_text(encoding="utf-8")
+        return list(json.loads(text)) if file.suffix == ".json" else load(text, str(file))
+    except (OSError, ValueError, TypeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise PlatformError(f"{file} is wanted with Kubernetes documents in it, and cannot be read: {reason}.") from error
 
 
 @functools.cache

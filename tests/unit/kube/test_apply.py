@@ -265,3 +265,24 @@ def test_lengths_and_letters() -> None:
     made = {secret.make(40) for _unused in range(50)}
     assert len(made) == 50
     assert all(len(value) == 40 and value.isalnum() and value.isascii() for value in made)
+
+
+def webhook(policy: str, **managers: list[str]) -> dict[str, Any]:
+    """A configuration as the server has it; each manager owns failurePolicy of the hooks it is given."""
+    fields = {who: {"f:webhooks": {f'k:{{"name":"{name}"}}': {"f:failurePolicy": {}} for name in names}} for who, names in managers.items()}
+    owned = [{"manager": who, "operation": "Apply" if who == "ours" else "Update", "fieldsV1": entry} for who, entry in fields.items()]
+    return {"metadata": {"managedFields": owned}, "webhooks": [{"name": "check", "failurePolicy": policy}]}
+
+
+@pytest.mark.parametrize(
+    ("there", "sent"),
+    [
+        (webhook("Fail", istiod=["check"]), {}),
+        (webhook("Ignore", ours=["check"]), {"failurePolicy": "Ignore"}),
+        (webhook("Fail", ours=["check"]), {"failurePolicy": "Ignore"}),  # we closed it once, and now shall open it
+        ({"metadata": {}, "webhooks": []}, {"failurePolicy": "Ignore"}),
+    ],
+)
+def test_a_webhook_that_its_controller_closed_stays_closed(there: dict[str, Any], sent: dict[str, str]) -> None:
+    document = {"kind": "ValidatingWebhookConfiguration", "webhooks": [{"name": "check", "failurePolicy": "Ignore"}]}
+    assert apply.closed_by_controller(document, there, "ours")["webhooks"] == [{"name": "check", **sent}]

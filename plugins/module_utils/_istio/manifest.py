@@ -1,0 +1,110 @@
+# Copyright: progressive.platform contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The manifests of a mesh, as a pinned istioctl generates them from an operator file (private: may change without notice).
+
+The same istioctl makes the same manifests of the same file, so they are made once and kept as JSON, which is read fifty times as quickly as YAML.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import typing as t
+from pathlib import Path
+
+from ansible_collections.progressive.platform.plugins.module_utils._istio import sources
+from ansible_collections.progressive.platform.plugins.module_utils._istio.sources import Source
+from ansible_collections.progressive.platform.plugins.module_utils._kube.arguments import CONNECTION
+from ansible_collections.progressive.platform.plugins.module_utils._kube.bundle import Document, load
+from ansible_collections.progressive.platform.plugins.module_utils._local.shell import call, write_atomic
+from ansible_collections.progressive.platform.plugins.module_utils._run import Context, Params, PlatformError, Result
+
+ARGUMENTS: dict[str, t.Any] = {
+    "istioctl": {"type": "dict", "required": True, "options": sources.OPTIONS},
+    "operator": {"type": "dict", "required": True},
+    "documents": {"type": "list", "elements": "dict", "options": sources.OPTIONS, "default": []},
+    "cache": {"type": "path"},
+    "timeout": {"type": "float", "default": 300.0},
+    **CONNECTION,
+}
+RECIPE = "1"  # raised when other documents are made of the same files
+GENERATE_TIMEOUT = 120.0
+NO_CLUSTER = {"KUBECONFIG": os.devnull}
+
+
+def default_cache() -> Path:
+    """``${XDG_CACHE_HOME:-~/.cache}/progressive-platform/sources``."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "progressive-platform" / "sources"
+
+
+def run(params: Params, context: Context) -> Result:
+    """What the module does, for its options. It fills a cache and changes nothing else, so check mode makes no difference."""
+    cache = Path(params.get("cache") or default_cache())
+    istioctl = Source.of("istioctl", params["istioctl"])
+    (program,) = sources.files(istioctl, cache, context.clock, params["timeout"])
+    further = [path for entry in params["documents"] for path in _documents(entry, cache, context, params["timeout"])]
+    operator = _plain(params["operator"])
+    target = cache / "manifests" / f"{_key(program, operator, further)}.json"
+    if not target.is_file():
+        context.progress.report("istio", "istioctl generates the manifests")
+        check_version(program, istioctl.version)
+        found = [document for path in further for document in load(path.read_text(encoding="utf-8"), str(path))]
+        found += generate(program, operator, cache)
+        write_atomic(target, json.dumps(found, separators=(",", ":")))
+        context.progress.report("istio", "manifests generated", done=True)
+    return {"changed": False, "file": str(target), "istioctl": str(program)}
+
+
+def generate(program: Path, operator: Document, cache: Path) -> list[Document]:
+    """The documents of an operator file; PlatformError with istioctl's own words where it refuses the file."""
+    file = cache / "manifests" / f".operator.{os.getpid()}.yaml"
+    write_atomic(file, json.dumps(operator))
+    try:
+        text = call([str(program), "manifest", "generate", "--filename", str(file)], timeout=GENERATE_TIMEOUT, env=NO_CLUSTER)
+    finally:
+        file.unlink(missing_ok=True)
+    found = load(text, "What istioctl generates")
+    if not found:
+        raise PlatformError(f"{program} generated no manifest at all from the operator file. Try it by hand: istioctl manifest generate.")
+    return found
+
+
+def check_version(program: Path, wanted: str) -> None:
+    """PlatformError unless istioctl is of the version wanted: another one would bring another mesh."""
+    said = call([str(program), "version", "--remote=false", "--output", "json"], timeout=30.0, env=NO_CLUSTER)
+    try:
+        seen = str(json.loads(said)["clientVersion"]["version"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise PlatformError(f"{program} does not say its version: {said[:200]!r}. Is it istioctl?") from error
+    if wanted and seen != wanted:
+        raise PlatformError(
+            f"{program} is version {seen}, and {wanted} is wanted. Correct platform_sources.istioctl: version, and address or path."
+        )
+
+
+def _documents(entry: Params, cache: Path, context: Context, timeout: float) -> list[Path]:
+    source = Source.of(str(entry.get("address") or entry.get("path") or "documents").rsplit("/", 1)[-1], entry)
+    return sources.files(source, cache, context.clock, timeout)
+
+
+def _key(program: Path, operator: Document, further: list[Path]) -> str:
+    """Stands for everything the manifests are made of; a file of this machine by its identity, for nobody edits those of the cache."""
+    made_of = [RECIPE, json.dumps(operator, sort_keys=True)]
+    for path in (program, *further):
+        status = path.stat()
+        made_of.append(f"{path.resolve()} {status.st_size} {status.st_mtime_ns}")
+    return hashlib.sha256("\n".join(made_of).encode()).hexdigest()[:32]
+
+
+def _plain(value: t.Any) -> t.Any:
+    """Plain JSON types, and without what is null: a variable that is switched off."""
+    return _without_null(json.loads(json.dumps(value)))
+
+
+def _without_null(value: t.Any) -> t.Any:
+    if isinstance(value, dict):
+        return {key: _without_null(inner) for key, inner in value.items() if inner is not None}
+    return [_without_null(inner) for inner in value] if isinstance(value, list) else value
