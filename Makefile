@@ -61,7 +61,7 @@ redis-server:
 
 .PHONY: postgresql-server
 postgresql-server:
-	@ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || { apt-get update -qq && RUNLEVEL=1 apt-get install -y -qq --no-install-recommends postgresql; }
+	@ls /usr/lib/postgresql/*/bin/postgres /usr/bin/pgbackrest >/dev/null 2>&1 || { apt-get update -qq && RUNLEVEL=1 apt-get install -y -qq --no-install-recommends postgresql pgbackrest; }
 
 unit: $(VENV)/ready redis-server ## the fast tests: no cluster, servers on loopback at most
 	$(BIN)/pytest tests/unit
@@ -80,9 +80,10 @@ test-all: test ## and what is slow by nature: long chaos, every step of a kill, 
 bench: redis-server up ## measure against the rivals; writes benchmarks/results.json
 	$(BIN)/python benchmarks/run.py
 
-docs: $(VENV)/ready ## regenerate the variable tables of the roles' READMEs and the states of docs/redis_cluster.md
+docs: $(VENV)/ready ## regenerate the variable tables of the roles' READMEs and the tables of states
 	$(BIN)/python tests/unit/roles/readme.py
 	$(BIN)/python tests/unit/redis/states.py
+	$(BIN)/python tests/unit/mongodb/states.py
 
 package: $(VENV)/ready ## the tarball for Galaxy, checked by galaxy-importer
 	mkdir -p build && $(BIN)/ansible-galaxy collection build --force --output-path build

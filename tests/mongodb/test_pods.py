@@ -143,6 +143,7 @@ def test_simulated_pods_form_a_set_by_their_lasting_names(pods: SimulatedPods) -
     assert not again["changed"] and again["plan"] == []
 
 
+@pytest.mark.state("M19")
 def test_simulated_pods_of_an_older_template_are_replaced_the_primary_last(pods: SimulatedPods) -> None:
     primary = pods.module()["primary"]
     pods.revision = "two"
@@ -157,6 +158,7 @@ def test_simulated_pods_of_an_older_template_are_replaced_the_primary_last(pods:
     assert not pods.module(roll=True)["changed"]
 
 
+@pytest.mark.state("M13")
 def test_simulated_pods_leave_the_set_before_they_are_taken_away(pods: SimulatedPods) -> None:
     pods.grow()
     pods.grow()

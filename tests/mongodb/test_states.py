@@ -32,6 +32,7 @@ def refused(lab: Lab, **options: t.Any) -> PlatformError:
     return caught.value
 
 
+@pytest.mark.state("M4", "M21", "M22")
 def test_m1_fresh_members_form_a_set_with_its_first_user(lab: Lab) -> None:
     lab.add(3)
     foreseen = lab.module(check=True)
@@ -69,6 +70,7 @@ def test_m1_a_set_that_is_remembered_is_not_formed_anew(lab: Lab) -> None:
     lab.quiet()
 
 
+@pytest.mark.state("M5")
 def test_m2_newcomers_join_one_by_one_and_vote_when_they_have_the_data(lab: Lab) -> None:
     lab.add(1)
     lab.module()

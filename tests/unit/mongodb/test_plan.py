@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import re
 import typing as t
-from pathlib import Path
 
 import pytest
 from ansible_collections.progressive.platform.plugins.module_utils._members.model import Marker, Refuse, Target, Wait
@@ -29,7 +28,10 @@ from ansible_collections.progressive.platform.plugins.module_utils._mongodb.mode
 from ansible_collections.progressive.platform.plugins.module_utils._mongodb.picture import Picture, remembered
 from ansible_collections.progressive.platform.plugins.module_utils._mongodb.plan import decide, findings
 from ansible_collections.progressive.platform.plugins.module_utils._mongodb.simulate import foresee
+from ansible_collections.progressive.platform.plugins.module_utils._mongodb.states import STATES
 from ansible_collections.progressive.platform.plugins.module_utils._run import PlatformError
+from ansible_collections.progressive.platform.tests.unit.mongodb.states import TABLE
+from ansible_collections.progressive.platform.tests.unit.state_table import ROOT
 
 DOMAIN = "mongodb-headless.data.svc.cluster.local"
 ADMIN = User("admin", "admin", frozenset({"root@admin"}), "never-shown")
@@ -200,6 +202,7 @@ def test_a_lost_majority_is_waited_for_then_refused_then_forced_by_name_only() -
     assert isinstance(look(*members(), desired=named), Done), "with a majority the option does nothing"
 
 
+@pytest.mark.state("M7")
 def test_the_newest_member_is_asked_when_no_election_comes() -> None:
     nodes = [dataclasses.replace(node, state="SECONDARY", primary="") for node in members()]
     nodes[2] = dataclasses.replace(nodes[2], optime=(1, 200, 1))
@@ -209,6 +212,7 @@ def test_the_newest_member_is_asked_when_no_election_comes() -> None:
     assert isinstance(look(*nodes, election=61.0), Refuse)
 
 
+@pytest.mark.state("M19")
 def test_pods_are_replaced_secondaries_first_and_the_primary_hands_over() -> None:
     desired = dataclasses.replace(DESIRED, roll=True)
     nodes = [dataclasses.replace(node, target=dataclasses.replace(node.target, update="outdated")) for node in members(primary=1)]
@@ -283,6 +287,7 @@ def test_beyond_seven_members_nobody_votes() -> None:
     assert desired.of(target(8)) == Wanted(votes=0, priority=0)
 
 
+@pytest.mark.state("M17")
 def test_a_configuration_that_not_everybody_has_is_waited_for() -> None:
     nodes = members()
     newer = config_of(document(host(0), host(1), host(2), version=2))
@@ -293,14 +298,12 @@ def test_a_configuration_that_not_everybody_has_is_waited_for() -> None:
     assert "mongodb-2 does not follow mongodb-0" in t.cast(Wait, look(nodes[0], nodes[1], astray)).reason
 
 
-def test_the_table_of_states_is_the_planners_and_names_tests_that_exist() -> None:
-    root = Path(__file__).parents[3]
-    rows = [line.split("|") for line in (root / "docs/mongodb.md").read_text().splitlines() if re.match(r"\| M\d", line)]
-    written = {row[1].split()[0]: set(re.findall(r"test_\w+", row[5])) for row in rows}
-    stages = "".join(path.read_text() for path in (root / "plugins/module_utils/_mongodb/stages").glob("*.py"))
-    assert set(written) == set(re.findall(r'"(M\d+)"', stages)) | {"M4"}
-    there = set(re.findall(r"def (test_\w+)", Path(__file__).read_text() + (root / "tests/mongodb/test_states.py").read_text()))
-    assert all(tests and tests <= there for tests in written.values())
+def test_the_table_of_states_is_the_planners_and_the_tests() -> None:
+    stages = "".join(path.read_text() for path in (ROOT / "plugins/module_utils/_mongodb/stages").glob("*.py"))
+    assert set(STATES) == set(re.findall(r'"(M\d+)"', stages)) | {"M4"} == set(TABLE.marked()), (
+        "every state has a test, and no mark names another"
+    )
+    assert TABLE.document.read_text() == TABLE.rewritten(), "run make docs"
 
 
 def test_the_marker_names_the_set_and_its_storage() -> None:
