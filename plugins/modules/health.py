@@ -62,6 +62,9 @@ options:
         exposition with these metrics.
       - C(transaction) takes C(namespace), C(service), C(port), C(path), C(body) and C(steps) (C(component), C(backend) or
         C(component/backend)). One request succeeds in every step.
+      - C(mesh) takes C(namespace) and C(service) of the control plane, C(namespaces) that are in the mesh, C(revision), C(tag), C(certificate_hours)
+        (that every proxy's certificate must still last) and C(mtls). With C(mtls=STRICT) the API server, which is in no mesh, asks every pod in plain text
+        and must get no answer.
       - C(mongodb) takes C(namespace), C(selector), C(domain), C(port), C(replica_set), C(members), C(lag) (seconds), C(username),
         C(password_secret), C(tls) and C(write). One primary that every member follows, nobody behind, and a row written by majority
         is read from a majority.

@@ -13,6 +13,7 @@ from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible_collections.progressive.platform.plugins.module_utils._health import (
     backups,
     foundation,
+    mesh,
     mongodb,
     postgresql,
     redis,
@@ -95,6 +96,18 @@ KINDS: dict[str, Kind] = {
             "record": {"type": "str", "required": True},
             "maximum_age": {"type": "float", "default": 26.0},
             "drill_maximum_age": {"type": "float", "default": 0.0},
+        },
+    ),
+    "mesh": Kind(
+        mesh.mesh,
+        {
+            **NAMESPACE,
+            "namespaces": {"type": "list", "elements": "str", "required": True},
+            "service": {"type": "str", "required": True},
+            "revision": {"type": "str", "required": True},
+            "tag": {"type": "str", "default": ""},
+            "certificate_hours": {"type": "float", "default": 6.0},
+            "mtls": {"type": "str", "default": "STRICT", "choices": ["STRICT", "PERMISSIVE"]},
         },
     ),
     "mongodb": Kind(
