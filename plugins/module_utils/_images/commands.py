@@ -129,4 +129,5 @@ def _tls(verify: bool) -> str:
 def _common(image: Image, source: Path) -> list[str]:
     arguments = [f"--build-arg={base.argument}={base.reference}" for base in image.bases]
     target = ["--target", image.target] if image.target else []
-    return [*arguments, *target, "--file", str(source / image.containerfile), str(source)]
+    contexts = [f"--build-context={name}={source / path}" for name, path in image.contexts]
+    return [*arguments, *contexts, *target, "--file", str(source / image.containerfile), str(source)]

@@ -63,7 +63,8 @@ class Base:
 
 @dataclass(frozen=True)
 class Image:
-    """One image: paths are relative to the source folder; ``wheels`` is the lock its Python packages come from."""
+    """One image: paths are relative to the source folder; ``wheels`` is the lock its Python packages come from, ``contexts`` are further folders by the
+    name that the Containerfile copies from."""
 
     name: str
     reference: str
@@ -71,6 +72,7 @@ class Image:
     target: str
     bases: tuple[Base, ...]
     wheels: str = ""
+    contexts: tuple[tuple[str, str], ...] = ()
 
     @property
     def file(self) -> str:
@@ -129,7 +131,7 @@ def make_images(
                 *(base.reference for base in own),
                 str(revision),
                 json.dumps(entry, sort_keys=True),
-                *sources(source, [entry["containerfile"], *entry.get("sources", [])]),
+                *sources(source, [entry["containerfile"], *entry.get("sources", []), *entry.get("contexts", {}).values()]),
             ]
         )
         images[name] = Image(
@@ -139,6 +141,7 @@ def make_images(
             target=entry.get("target", ""),
             bases=own,
             wheels=entry.get("wheels", ""),
+            contexts=tuple(entry.get("contexts", {}).items()),
         )
     return images
 
@@ -165,10 +168,10 @@ def sources(source: Path, paths: Iterable[str]) -> list[str]:
         if not files:
             raise PlatformError(f"{root} is wanted to build an image, and there is no file.")
         for file in files:
-            relative = file.relative_to(source)
-            if "__pycache__" not in relative.parts and not any(part.startswith(".") for part in relative.parts):
+            below = file.relative_to(root)
+            if "__pycache__" not in below.parts and not any(part.startswith(".") for part in below.parts):
                 executable = "x" if file.stat().st_mode & 0o100 else "-"
-                lines.append(f"{relative.as_posix()} {executable} {hashlib.sha256(file.read_bytes()).hexdigest()}")
+                lines.append(f"{(Path(path) / below).as_posix()} {executable} {hashlib.sha256(file.read_bytes()).hexdigest()}")
     return lines
 
 

@@ -1,0 +1,323 @@
+# Copyright: progressive.platform contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Backup, restore to a point in time and drill with real PostgreSQL, Patroni and pgBackRest: what was there is there, and what is wrong is named."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.progressive.platform.plugins.module_utils._postgresql import backup, restore, scratch
+from ansible_collections.progressive.platform.plugins.module_utils._postgresql.programs import Programs
+from ansible_collections.progressive.platform.plugins.module_utils._postgresql.wire import Lost, SqlError
+from ansible_collections.progressive.platform.plugins.module_utils._run import Clock, Context, PlatformError, Result
+from ansible_collections.progressive.platform.tests.postgresql import lab as laboratory
+from ansible_collections.progressive.platform.tests.postgresql.lab import PASSWORDS, SETTINGS, Lab, until
+
+STANZA = "shop"
+
+
+class Archive:
+    """A lab whose primary archives into a repository on this host, and the two modules."""
+
+    def __init__(self, lab: Lab, folder: Path) -> None:
+        self.lab = lab
+        self.folder = folder
+        self.repository = folder / "repository"
+        self.config = folder / "pgbackrest.conf"
+        self.members = folder / "members.conf"
+        common = {
+            "repo1-path": self.repository,
+            "repo1-retention-full": 2,
+            "lock-path": folder / "lock",
+            "log-path": folder / "log",
+            "log-level-file": "off",
+            "archive-timeout": 60,
+            "start-fast": "y",
+            "compress-type": "lz4",
+            "process-max": 2,
+        }
+        text = "[global]\n" + "".join(f"{key}={value}\n" for key, value in common.items())
+        self.members.write_text(text)
+        text += f"[{STANZA}]\n"
+        for number, member in enumerate(lab.members, 1):
+            text += f"pg{number}-path={member.folder}/data\npg{number}-port={member.ports['sql']}\npg{number}-socket-path={member.folder}\n"
+        self.config.write_text(text)
+
+    def settings(self, **parameters: Any) -> dict[str, Any]:
+        changed = copy.deepcopy(SETTINGS)
+        command = f'pgbackrest --config={self.members} --stanza={STANZA} --pg1-path="$PWD" --log-level-console=off archive-push %p'
+        archive = {"archive_mode": "on", "archive_command": command, "archive_timeout": "60s"}
+        changed["postgresql"]["parameters"] |= {**archive, **parameters}
+        return changed
+
+    def take(self, check: bool = False, **params: Any) -> Result:
+        return self._call(backup, check, {"config": str(self.config), **params})
+
+    def put(self, check: bool = False, **params: Any) -> Result:
+        return self._call(restore, check, {"config": str(self.members), **params})
+
+    def _call(self, module: Any, check: bool, given: dict[str, Any]) -> Result:
+        defaults = {name: option.get("default") for name, option in module.ARGUMENTS.items()}
+        return dict(module.run({**defaults, **self.lab.given, "backup_name": STANZA, **given}, Context(check=check)))
+
+    def writes(self, text: str) -> bool:
+        with contextlib.suppress(SqlError, Lost, OSError):
+            self.sql(text)
+            return True
+        return False
+
+    def archived(self) -> None:
+        """Everything up to now is in the archive."""
+        wanted = self.sql("select pg_walfile_name(pg_current_wal_insert_lsn())")[0][0]
+        self.sql("select pg_switch_wal()")
+        until(lambda: (self.sql("select last_archived_wal from pg_stat_archiver")[0][0] or "") >= wanted, "the archive has it")
+
+    def sql(self, text: str) -> list[list[Any]]:
+        return self.lab.sql(self.lab.primary(), text)
+
+
+@pytest.fixture(scope="module")
+def archive() -> Iterator[Archive]:
+    with laboratory.lab(3) as lab:
+        made = Archive(lab, owned(lab.members[0].folder.parent / "backups"))
+        lab.converge(config=SETTINGS)
+
+        def archiving() -> bool:
+            lab.converge(config=made.settings())
+            return made.sql("show archive_mode") == [["on"]]
+
+        until(archiving, "the primary was restarted with an archive")
+        made.sql("create table goods (name text); insert into goods select 'tea ' || n from generate_series(1, 5000) n")
+        yield made
+
+
+def owned(folder: Path) -> Path:
+    """A folder that PostgreSQL's user may fill."""
+    folder.mkdir(mode=0o755)
+    if laboratory.AS_POSTGRES:
+        shutil.chown(folder, "postgres", "postgres")
+    return folder
+
+
+@pytest.fixture
+def rows(archive: Archive) -> int:
+    """How many goods there are, one more than before, in a backup of this test's own."""
+    archive.sql("insert into goods values ('milk')")
+    return int(archive.sql("select count(*) from goods")[0][0])
+
+
+@contextlib.contextmanager
+def opened(archive: Archive, directory: Path) -> Iterator[scratch.Server]:
+    """A restored directory, started by hand."""
+    with scratch.Server(directory, Programs(), Clock(), time.monotonic() + laboratory.PATIENCE) as server:
+        server.start({"restore_command": "", "recovery_target_time": ""})
+        yield server
+        server.stop()
+
+
+def moment(archive: Archive) -> str:
+    """Now, by the primary, with a commit on either side."""
+    said = archive.sql("select to_char(clock_timestamp() at time zone 'utc', 'YYYY-MM-DD\"T\"HH24:MI:SS.US+00:00')")[0][0]
+    time.sleep(0.1)
+    return str(said)
+
+
+def test_backups_follow_each_other_and_a_drill_proves_them(archive: Archive, rows: int) -> None:
+    assert archive.take(check=True)["plan"] == [
+        f"a full backup of {archive.lab.primary().name} goes to pgBackRest's stanza shop ({archive.config})"
+    ]
+    full = archive.take()["backup"]
+    assert full["kind"] == "full" and full["bytes"] > full["stored_bytes"] > 0
+    archive.sql("insert into goods values ('bread')")
+    again = archive.take(kind="incr")
+    assert again["backup"]["stored_bytes"] < full["stored_bytes"] / 2
+    assert [one["kind"] for one in again["backups"]][-2:] == ["full", "incr"]
+    drilled = archive.put(mode="drill", scratch=str(archive.folder))
+    drill = drilled["drill"]
+    assert drill["ok"] and drill["tables"] == 1 and drill["backup"] == again["backup"]["id"]
+    assert drill["rpo_seconds"] is not None and 0 < drill["rto_seconds"] < laboratory.PATIENCE
+    assert not list(archive.folder.glob("progressive-drill-*")) and "never-shown" not in json.dumps([again, drilled])
+
+
+def test_a_point_in_time_before_the_accident(archive: Archive, rows: int, tmp_path: Path) -> None:
+    archive.take()
+    archive.sql("insert into goods values ('sugar')")
+    before = moment(archive)
+    archive.sql("delete from goods")
+    target = archive.folder / "restored"
+    with pytest.raises(PlatformError, match="the archive does not reach it yet"):
+        archive.put(target=before, data=str(target))
+    assert not target.exists()
+    archive.archived()
+    restored = archive.put(target=before, data=str(target))
+    try:
+        assert restored["restored"]["timeline"] > 1 and restored["restored"]["system"] == restored["backup"]["system"]
+        with opened(archive, target) as server:
+            assert server.query("select count(*) from goods")[0][0] == str(rows + 1)
+        with pytest.raises(PlatformError, match="restored is not empty, so nothing is restored into it"):
+            archive.put(target=before, data=str(target))
+        assert archive.sql("select count(*) from goods") == [["0"]]
+    finally:
+        shutil.rmtree(target)
+        archive.sql("insert into goods select 'tea ' || n from generate_series(1, 5000) n")
+
+
+def test_what_cannot_be_restored_is_refused_by_name(archive: Archive, rows: int) -> None:
+    archive.take()
+    target = archive.folder / "never"
+    for given, words in (
+        ({"backup": "20200101-000000F"}, "there is no backup 20200101-000000F; those that are there: 20"),
+        ({"target": "2020-01-01T00:00:00+00:00"}, "no backup ended before 2020-01-01T00:00:00"),
+        ({"target": "2020-01-01T00:00:00"}, "has no time zone"),
+        ({"target": "2999-01-01T00:00:00+00:00"}, "which is not over yet"),
+        ({"system": "7000000000000000000"}, "is of another cluster: its system identifier is"),
+        ({"data": "/nowhere/at/all"}, "/nowhere/at is not there"),
+        ({"backup_name": "other"}, "there is no backup"),
+    ):
+        with pytest.raises(PlatformError, match=re.escape(words)):
+            archive.put(**{"data": str(target), **given})
+    assert not target.exists()
+
+
+def test_a_damaged_backup_is_named_and_leaves_nothing(archive: Archive, rows: int) -> None:
+    identifier = archive.take()["backup"]["id"]
+    damaged = max((archive.repository / f"backup/{STANZA}/{identifier}/pg_data/base").rglob("*.lz4"), key=lambda path: path.stat().st_size)
+    data = bytearray(damaged.read_bytes())
+    data[len(data) // 2] ^= 0xFF
+    damaged.write_bytes(data)
+    target = archive.folder / "never"
+    with pytest.raises(PlatformError, match=r"pgbackrest failed: .*(checksum|lz4|restore file)"):
+        archive.put(data=str(target))
+    assert not target.exists()
+    with pytest.raises(PlatformError, match=r"The drill failed\. pgbackrest failed") as failed:
+        archive.put(mode="drill", scratch=str(archive.folder))
+    assert not failed.value.details["drill"]["ok"] and failed.value.details["drill"]["problem"]
+
+
+def test_an_archive_of_another_cluster_gets_nothing(archive: Archive) -> None:
+    """Its first segment would be the end of what is there."""
+    other = archive.folder / "other"
+    programs = Programs()
+    programs.call([programs.path("initdb"), "--no-sync", "--auth=trust", "--username=postgres", f"--pgdata={other}"], laboratory.PATIENCE)
+    with scratch.Server(other, programs, Clock(), time.monotonic() + laboratory.PATIENCE) as server:
+        server.start()
+        room = server._room
+        common = [f"--config={archive.members}", "--stanza=other", f"--pg1-path={other}", f"--pg1-socket-path={room}", "--no-online"]
+        programs.call(["pgbackrest", *common, "stanza-create"], laboratory.PATIENCE)
+    for module in (lambda: archive.take(backup_name="other"), lambda: archive.take(backup_name="other", check=True)):
+        with pytest.raises(PlatformError, match="holds the backups of another cluster"):
+            module()
+    shutil.rmtree(other)
+
+
+def test_the_primary_lives_on_without_its_archive(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
+    archive.take()
+    monkeypatch.setattr(restore, "ARCHIVED_WITHIN", 3.0)
+    gone = archive.repository.rename(archive.folder / "away")
+    try:
+        archive.repository.touch()
+        archive.sql("insert into goods values ('salt'); select pg_switch_wal()")
+        until(lambda: archive.lab.info()["archive"]["failing"], "the archive fails")
+        archive.sql("insert into goods values ('pepper')")
+        with pytest.raises(PlatformError, match=r"pgBackRest's stanza shop|pgbackrest failed"):
+            archive.take()
+        with pytest.raises(PlatformError, match=r"pgBackRest's stanza shop|pgbackrest failed"):
+            archive.put(mode="drill", scratch=str(archive.folder))
+    finally:
+        archive.repository.unlink()
+        gone.rename(archive.repository)
+    until(lambda: not archive.lab.info()["archive"]["failing"], "the archive goes on where it was")
+    assert archive.put(mode="drill", scratch=str(archive.folder))["drill"]["ok"]
+
+
+def test_backups_go_on_after_a_failover(archive: Archive, rows: int) -> None:
+    archive.take()
+    former = archive.lab.primary()
+    former.kill()
+    until(lambda: archive.writes("insert into goods values ('after the failover')"), "another one takes over")
+    drill = archive.put(mode="drill", scratch=str(archive.folder))["drill"]
+    assert drill["ok"] and drill["tables"] == 1
+    former.start()
+    archive.lab.converge(config=archive.settings())
+
+
+@pytest.mark.slow
+def test_killed_anywhere_the_next_run_heals(archive: Archive) -> None:
+    """SIGKILL to the module and everything it started, at many moments of a backup and of a drill."""
+    archive.sql("create table if not exists ballast as select n, repeat('x', 500) from generate_series(1, 60000) n")
+    for run in ("take", "put"):
+        given = {"mode": "drill", "scratch": str(archive.folder)} if run == "put" else {"kind": "full"}
+        for moment_ in (0.2, 0.5, 1.0, 1.5, 2.0, 3.0):
+            child = os.fork()
+            if not child:
+                os.setsid()
+                with contextlib.suppress(BaseException):
+                    getattr(archive, run)(**given)
+                os._exit(0)
+            time.sleep(moment_)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+        assert archive.take()["backup"]["id"]
+        assert archive.put(mode="drill", scratch=str(archive.folder))["drill"]["ok"]
+    archive.sql("drop table ballast")
+
+
+# ---- the fallback: nothing but PostgreSQL's own programs -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def fallback(archive: Archive) -> Iterator[dict[str, Any]]:
+    """A pg_receivewal that fills the archive, and the options that go with it."""
+    folder = owned(archive.folder / "fallback")
+    wal = folder / "postgresql-wal" / STANZA
+    for path in (wal.parent, wal):
+        owned(path)
+    primary = archive.lab.primary()
+    if not archive.sql("select from pg_replication_slots where slot_name = 'archive'"):
+        archive.sql("select pg_create_physical_replication_slot('archive', true)")
+    where = f"host={primary.host} port={primary.ports['sql']} user=replicator password={PASSWORDS['replication']}"
+    command = [Programs().path("pg_receivewal"), "--directory", str(wal), "--slot=archive", "--synchronous", "--dbname", where]
+    process = subprocess.Popen(command, **Programs().identity())
+    until(lambda: bool(archive.sql("select from pg_replication_slots where slot_name = 'archive' and active")), "pg_receivewal reads")
+    try:
+        yield {"provider": "basebackup", "storage": {"path": str(folder), "s3": None, "spool": None}}
+    finally:
+        process.kill()
+        process.wait(10)
+        until(lambda: not archive.sql("select from pg_replication_slots where slot_name = 'archive' and active"), "it is gone")
+        archive.sql("select pg_drop_replication_slot('archive')")
+        shutil.rmtree(folder)
+
+
+def test_the_fallback_does_the_same(archive: Archive, rows: int, fallback: dict[str, Any]) -> None:
+    given = {**fallback, "replication_password": PASSWORDS["replication"], "keep": 1}
+    first = archive.take(**given)["backup"]
+    archive.sql("insert into goods values ('flour'); select pg_switch_wal()")
+    taken = archive.take(**given)
+    assert [one["id"] for one in taken["backups"]] == [taken["backup"]["id"]] != [first["id"]]
+    drill = archive.put(mode="drill", scratch=str(archive.folder), **fallback)["drill"]
+    assert drill["ok"] and drill["tables"] == 1 and drill["rpo_seconds"] is not None
+    with pytest.raises(PlatformError, match="kind is incr; provider basebackup takes full"):
+        archive.take(**given, kind="incr")
+    with pytest.raises(PlatformError, match=r"storage\.path is wanted"):
+        archive.take(**{**given, "storage": None})
+    base = next(Path(fallback["storage"]["path"]).rglob("base.tar.gz"))
+    base.write_bytes(base.read_bytes()[:-100])
+    with pytest.raises(PlatformError, match=r"base.tar.gz of backup .* is damaged"):
+        archive.put(data=str(archive.folder / "never"), **fallback)
+    assert not (archive.folder / "never").exists() and "never-shown" not in json.dumps([taken, drill])
