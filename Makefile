@@ -9,7 +9,7 @@ CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/progressive-platform
 PLAYBOOK := $(BIN)/ansible-playbook
 COPY := build/collection/ansible_collections/progressive/platform
 
-.PHONY: help up down status kubeconfig test test-all lint sanity unit bench docs package clean
+.PHONY: help up down status kubeconfig test test-all mesh lint sanity unit bench docs package clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -67,11 +67,16 @@ unit: $(VENV)/ready redis-server ## the fast tests: no cluster, servers on loopb
 	$(BIN)/pytest tests/unit
 
 test: lint sanity redis-server postgresql-server up ## everything CI runs: lint, sanity, the platform itself, molecule, unit, redis and cluster tests
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/molecule test --all
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/molecule test --all --exclude istio --exclude gateway  # `make mesh`
 	$(BIN)/pytest -n 3 -m "not slow" --ignore tests/cluster tests
 	$(BIN)/pytest -m "not slow" tests/cluster  # one by one: there is one cluster, and some of them break it
 
-test-all: test ## and what is slow by nature: long chaos, every step of a kill, the cluster from nothing, the package, the benchmarks
+mesh: up ## Istio's programs and images (ten minutes of compiling, once), and its scenarios
+	$(PLAYBOOK) -i inventories/local playbooks/local_cluster.yml playbooks/images.yml -e platform_mesh=true
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/molecule test -s istio
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/molecule test -s gateway
+
+test-all: test mesh ## and what is slow by nature: long chaos, every step of a kill, the cluster from nothing, the package, the benchmarks
 	$(BIN)/pytest -n 3 -m slow --ignore tests/cluster tests
 	$(BIN)/pytest -m slow tests/cluster
 	$(MAKE) down
