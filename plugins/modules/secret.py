@@ -50,6 +50,84 @@ options:
       - A step that was done before changes nothing, so a sequence that was interrupted is simply run again from its beginning.
     type: str
     choices: [stage, promote, retire]
+  backend:
+    description:
+      - Where the values of O(generate) come from. Without it, in a role, the inventory's C(platform_secret_backend).
+      - What Vault or a file of sops holds counts; what it lacks it gets from the Secret, where that was there first, or a generated value. So no run
+        changes a value but with O(rotate), which it changes there too.
+    type: dict
+    suboptions:
+      kind:
+        description:
+          - V(generated) keeps them in the Secret alone.
+          - V(vault) keeps them in an entry C(<mount>/<path>/<namespace>/<name>) of a key-value engine of version 2, of Vault or OpenBao.
+          - V(sops) keeps them in the file C(<directory>/<namespace>/<name>.yaml), encrypted for whomever the C(.sops.yaml) above it names.
+          - V(external_secrets) sends an ExternalSecret and waits for its Secret; nothing is generated, and O(rotate) and O(data) are refused.
+        type: str
+        choices: [generated, vault, sops, external_secrets]
+        default: generated
+      vault:
+        description: Where Vault is.
+        type: dict
+        suboptions:
+          address:
+            description: Address, such as C(https://vault.example.com:8200).
+            type: str
+            required: true
+          token:
+            description: Token that may read and create the entries. Without it O(backend.vault.token_file), then E(VAULT_TOKEN).
+            type: str
+          token_file:
+            description: File with the token, as an agent of Vault writes it.
+            type: path
+          mount:
+            description: Mount of the engine.
+            type: str
+            default: secret
+          path:
+            description: Path below it.
+            type: str
+            default: progressive
+          ca_cert:
+            description: File with the certificates to trust; the system's without it.
+            type: path
+      sops:
+        description: Where the files are.
+        type: dict
+        suboptions:
+          directory:
+            description: Directory of the host the module runs on; a checkout, whose files are committed by whoever runs this.
+            type: path
+            required: true
+          program:
+            description: The program sops, 3.7 or newer.
+            type: str
+            default: sops
+      external_secrets:
+        description: What External Secrets is asked for.
+        type: dict
+        suboptions:
+          store:
+            description: Name of the store.
+            type: str
+            required: true
+          store_kind:
+            description: Its kind.
+            type: str
+            choices: [SecretStore, ClusterSecretStore]
+            default: ClusterSecretStore
+          path:
+            description: The values are properties of the store's entry C(<path>/<namespace>/<name>).
+            type: str
+            default: progressive
+          refresh:
+            description: How often it looks for new values.
+            type: str
+            default: 1h
+          timeout:
+            description: How long the Secret is waited for, in seconds.
+            type: float
+            default: 60.0
   force:
     description: Whether keys that another field manager owns are taken over.
     type: bool

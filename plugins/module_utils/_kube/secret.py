@@ -19,6 +19,14 @@ from ansible_collections.progressive.platform.plugins.module_utils._kube.applyse
 from ansible_collections.progressive.platform.plugins.module_utils._kube.arguments import CONNECTION
 from ansible_collections.progressive.platform.plugins.module_utils._kube.client import APPLY, ApiError, Client, connect
 from ansible_collections.progressive.platform.plugins.module_utils._kube.discovery import Resource
+from ansible_collections.progressive.platform.plugins.module_utils._kube.secret_backends import OPTIONS as BACKEND
+from ansible_collections.progressive.platform.plugins.module_utils._kube.secret_backends import (
+    Backend,
+    Moved,
+    backend_of,
+    bring,
+    external_secret,
+)
 from ansible_collections.progressive.platform.plugins.module_utils._run import Context, Params, PlatformError, Result
 
 Json = dict[str, t.Any]
@@ -32,6 +40,7 @@ ARGUMENTS: dict[str, t.Any] = {
     "labels": {"type": "dict", "default": {}},
     "rotate": {"type": "str", "choices": ["stage", "promote", "retire"]},
     "force": {"type": "bool", "default": False},
+    "backend": BACKEND,
     **CONNECTION,
 }
 
@@ -48,9 +57,15 @@ def run(params: Params, context: Context) -> Result:
     lengths = check(params)
     with connect(params, context.clock) as client:
         namespace = params["namespace"] or client.access.namespace
+        if lengths and (params.get("backend") or {}).get("kind") == "external_secrets":
+            return _brought(client, namespace, params, lengths, context)
+        backend = backend_of(params.get("backend"), namespace, params["name"], context.clock) if lengths else None
         for attempt in range(ATTEMPTS):
             try:
-                return _ensure(client, namespace, params, lengths, context.check)
+                return _ensure(client, namespace, params, lengths, context.check, backend)
+            except Moved:
+                if attempt == ATTEMPTS - 1:
+                    raise PlatformError(f"{backend} is written by somebody else all the time; nothing was changed. Run it again.") from None
             except ApiError as error:
                 conflict = error.status == 409 and not _owners(error)
                 if not conflict or attempt == ATTEMPTS - 1:
@@ -130,21 +145,56 @@ def following(maker: Maker, before: str | None) -> str:
     return names[(names.index(before) + 1) % len(names)] if before in names else names[0]
 
 
-def _ensure(client: Client, namespace: str, params: Params, lengths: dict[str, Maker], dry: bool) -> Result:
-    """One look and one write. Raises ApiError 409 without owners when somebody else wrote in between."""
+def _brought(client: Client, namespace: str, params: Params, lengths: dict[str, Maker], context: Context) -> Result:
+    """The Secret as External Secrets makes it; nothing is generated, and nothing changed, but by whoever fills its store."""
+    if params.get("rotate"):
+        raise PlatformError(
+            f"rotate: the values of {params['name']} come from External Secrets. Change them in its store; clients read them anew."
+        )
+    if params["data"]:
+        raise PlatformError(
+            f"data: the whole Secret {params['name']} comes from External Secrets. Put {', '.join(params['data'])} into its store."
+        )
+    document = external_secret(params["backend"], namespace, params["name"], list(lengths), _labels(params))
+    timeout = params["backend"]["external_secrets"]["timeout"]
+    changed, keys = bring(client, context.clock, document, timeout, FIELD_MANAGER, context.check)
+    return {"changed": changed, "name": params["name"], "namespace": namespace, "keys": keys, "generated": [], "phase": phase(keys)}
+
+
+def _labels(params: Params) -> dict[str, str]:
+    return {"app.kubernetes.io/managed-by": MANAGER, "app.kubernetes.io/part-of": "progressive-platform", **params["labels"]}
+
+
+def _ensure(client: Client, namespace: str, params: Params, lengths: dict[str, Maker], dry: bool, backend: Backend | None = None) -> Result:
+    """One look and one write. Raises ApiError 409 without owners, or Moved, when somebody else wrote in between.
+
+    What a backend holds counts; what it lacks it gets from the Secret, or else new, before the Secret gets it.
+    """
     resource = client.resource("v1", "Secret")
     path = resource.path(namespace, params["name"])
     before = client.find(path)
-    held = (before or {}).get("data") or {}
+    held = dict((before or {}).get("data") or {})
+    kept, state = backend.read() if backend else ({}, None)
+    if backend and kept:
+        # While a value is changed, the steps are the backend's too.
+        ours = {prefix + key for key in lengths if key in kept for prefix in ("", NEXT, FORMER)}
+        held = {key: value for key, value in held.items() if key not in ours}
+    held |= {key: _encode(value) for key, value in kept.items()}
     data = rotated(held, lengths, params.get("rotate"), following)
+    told = False
+    if backend:
+        steps = {prefix + key for key in lengths for prefix in ("", NEXT, FORMER)}
+        wanted = {**{key: value for key, value in kept.items() if key not in steps}, **{key: _decode(value) for key, value in data.items()}}
+        told = wanted != kept
+        if told and not dry:
+            backend.write(wanted, state)
     data |= {key: _encode(str(value)) for key, value in params["data"].items()}
-    labels = {"app.kubernetes.io/managed-by": MANAGER, "app.kubernetes.io/part-of": "progressive-platform", **params["labels"]}
-    metadata: Json = {"name": params["name"], "namespace": namespace, "labels": labels}
+    metadata: Json = {"name": params["name"], "namespace": namespace, "labels": _labels(params)}
     document: Json = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": data}
     force = params["force"] or params.get("rotate") is not None
     after = write(client, resource, document, before, force, dry)
     return {
-        "changed": before is None or (_meaning(before) != _meaning(after) if dry else version(before) != version(after)),
+        "changed": told or before is None or (_meaning(before) != _meaning(after) if dry else version(before) != version(after)),
         "name": params["name"],
         "namespace": namespace,
         "keys": sorted((after or document)["data"]),
@@ -185,6 +235,10 @@ def _meaning(item: Json) -> Json:
 
 def _encode(value: str) -> str:
     return base64.b64encode(value.encode()).decode()
+
+
+def _decode(value: str) -> str:
+    return base64.b64decode(value).decode()
 
 
 def _owners(error: ApiError) -> list[str]:
