@@ -30,8 +30,18 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "image_build": ({"names": ["x"]}, "missing required arguments: bases"),
     "istio_manifest": ({"istioctl": {"version": "1"}, "operator": {}}, "istioctl: an address and its SHA-256 are wanted"),
     "local_cluster": ({"state": "sideways"}, "value of state must be one of: up, down, status"),
+    "mongodb_backup": ({"addresses": ["a:1"]}, "missing required arguments: storage"),
     "mongodb_replicaset": ({"addresses": ["a:1", "b:2"], "members": 2}, "2 members would vote; an odd number is wanted"),
     "mongodb_replicaset_info": ({"addresses": ["10.0.0.1:27017"]}, "10.0.0.1:27017 is an IP address"),
+    "mongodb_restore": ({"addresses": ["a:1"], "storage": {"path": NOWHERE}}, "there is no complete backup"),
+    "mongodb_users": (
+        {
+            "addresses": ["a:1"],
+            "passwords_secret": {"namespace": "x", "name": "y"},
+            "users": [{"name": "a", "logins": ["b", "b"], "roles": []}],
+        },
+        "users a: logins is ['b', 'b']; different names are wanted",
+    ),
     "postgresql_backup": ({"addresses": ["a:1"], "config": NOWHERE}, f"pgBackRest's configuration {NOWHERE} cannot be read"),
     "postgresql_cluster": ({"addresses": ["a:1"], "members": 0}, "members is 0; at least 1 is wanted"),
     "postgresql_cluster_info": ({"addresses": ["a"]}, "'a' is not host:port"),

@@ -85,8 +85,9 @@ def require() -> None:
 class Door:
     """Opens connections for one run. Certificates are files to the driver: they lie in a folder of their own that goes with the run."""
 
-    def __init__(self, access: Access) -> None:
+    def __init__(self, access: Access, answer: float = ANSWER_WITHIN) -> None:
         self.access = access
+        self._answer = answer
         self._stack = contextlib.ExitStack()
         self._tls = self._options(access.tls) if access.tls else {}
 
@@ -134,7 +135,7 @@ class Door:
             directConnection=True,
             connectTimeoutMS=int(CONNECT_WITHIN * 1000),
             serverSelectionTimeoutMS=int(CONNECT_WITHIN * 1000),
-            socketTimeoutMS=int(ANSWER_WITHIN * 1000),
+            socketTimeoutMS=int(self._answer * 1000),
             serverMonitoringMode="poll",
             retryReads=False,
             retryWrites=False,

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 from ansible_collections.progressive.platform.plugins.module_utils._health.kinds import parse
+from ansible_collections.progressive.platform.plugins.module_utils._mongodb import users
 from ansible_collections.progressive.platform.plugins.module_utils._mongodb.converge import ARGUMENTS, wanted
 from ansible_collections.progressive.platform.plugins.module_utils._preflight.quantities import quantity
 from ansible_collections.progressive.platform.plugins.plugin_utils import _roles
@@ -117,7 +118,9 @@ def test_members_ask_for_logins_and_the_inventory_may_add_directives() -> None:
 
 def test_a_member_sees_its_key_and_no_password() -> None:
     (auth,) = [volume["secret"] for volume in pod("production", "mongodb")["volumes"] if volume["name"] == "auth"]
-    assert auth["items"] == [{"key": "keyfile", "path": "keyfile"}]
+    assert auth["secretName"] == "mongodb-keyfile" and "keyfile" not in rendering.Cluster("production").value(
+        "mongodb", "__mongodb_generate"
+    )
     assert not [variable for variable in pod("production", "mongodb")["containers"][0]["env"] if "valueFrom" in variable]
 
 
@@ -135,8 +138,9 @@ def test_ferretdb_keeps_nothing_and_shows_no_password(inventory: str) -> None:
     spec = pod(inventory, "ferretdb")
     assert not [document for document in documents(inventory, "ferretdb") if document["kind"] in {"StatefulSet", "PersistentVolumeClaim"}]
     variables = {variable["name"]: variable for variable in spec["containers"][0]["env"]}
-    assert variables["FERRETDB_POSTGRESQL_URL"]["value"].startswith("postgres://ferretdb@postgres-primary.")
-    for variable, source in {"PGPASSWORD": ("postgres-users", "ferretdb"), "FERRETDB_SETUP_PASSWORD": ("mongodb-auth", "password")}.items():
+    assert variables["FERRETDB_POSTGRESQL_URL"]["value"].startswith("postgres://postgres-primary.")
+    sources = {"PGUSER": ("postgres-users", "ferretdb.login"), "PGPASSWORD": ("postgres-users", "ferretdb")}
+    for variable, source in {**sources, "FERRETDB_SETUP_PASSWORD": ("mongodb-auth", "password")}.items():
         reference = variables[variable]["valueFrom"]["secretKeyRef"]
         assert (reference["name"], reference["key"]) == source
     labels = one(inventory, "ferretdb", "Deployment")["spec"]["template"]["metadata"]["labels"]
@@ -159,4 +163,6 @@ def test_the_module_takes_what_the_role_gives_it(inventory: str) -> None:
     desired = wanted(defaults | given | {"timeout": float(cluster.value("mongodb", "mongodb_converge_timeout"))})
     assert desired.members == 3
     (account,) = cluster.value("mongodb", "__mongodb_accounts")
-    assert account["password_secret"]["key"] in cluster.value("mongodb", "__mongodb_keys")
+    users.refuse(account)
+    keys = cluster.value("mongodb", "__mongodb_generate")
+    assert keys[f"{account['name']}-login"]["turns"] == account["logins"] and f"{account['name']}-password" in keys
