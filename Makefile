@@ -89,6 +89,8 @@ docs: $(VENV)/ready ## regenerate the variable tables of the roles' READMEs and 
 	$(BIN)/python tests/unit/roles/readme.py
 	$(BIN)/python tests/unit/redis/states.py
 	$(BIN)/python tests/unit/mongodb/states.py
+	$(BIN)/python tests/unit/postgresql/states.py
+	$(BIN)/python tests/postgresql/faults.py
 
 package: $(VENV)/ready ## the tarball for Galaxy, checked by galaxy-importer
 	mkdir -p build && $(BIN)/ansible-galaxy collection build --force --output-path build

@@ -47,6 +47,7 @@ def test_a_second_run_writes_nothing(lab: Lab) -> None:
     assert (result["changed"], result["plan"], quiet(lab)) == (False, [], before)
 
 
+@pytest.mark.state("P7")
 def test_users_and_databases_are_as_declared(lab: Lab) -> None:
     primary = lab.primary()
     lab.sql(
@@ -64,6 +65,7 @@ def test_users_and_databases_are_as_declared(lab: Lab) -> None:
         lab.sql(primary, "select 1", "shop", "shop", "wrong")
 
 
+@pytest.mark.state("P7")
 def test_a_drift_is_foreseen_and_repaired(lab: Lab) -> None:
     primary = lab.primary()
     lab.sql(primary, "alter role report connection limit 9")
@@ -77,6 +79,7 @@ def test_a_drift_is_foreseen_and_repaired(lab: Lab) -> None:
     assert lab.sql(primary, "select 1", "shop", "shop", PASSWORDS["shop"]) == [["1"]]
 
 
+@pytest.mark.state("P6")
 def test_a_parameter_that_is_reloaded(lab: Lab) -> None:
     result = lab.converge(**settings(work_mem="5MB"))
     assert actions(result) == ["config"]
@@ -84,6 +87,7 @@ def test_a_parameter_that_is_reloaded(lab: Lab) -> None:
         until(lambda member=member: lab.sql(member, "show work_mem") == [["5MB"]], "5MB everywhere")  # type: ignore[misc]
 
 
+@pytest.mark.state("P6", "P14")
 def test_a_parameter_that_takes_a_restart_goes_round(lab: Lab) -> None:
     first = lab.info()["primary"]
     wanted = settings(max_worker_processes=9)
@@ -96,6 +100,7 @@ def test_a_parameter_that_takes_a_restart_goes_round(lab: Lab) -> None:
     assert [lab.sql(member, "show max_worker_processes") for member in lab.members] == [[["9"]]] * 3
 
 
+@pytest.mark.state("P16")
 def test_a_switchover_loses_nothing(lab: Lab) -> None:
     candidate = next(member["name"] for member in lab.info()["members"] if member["sync"] == "sync")
     result = lab.converge(**WANTED, switchover=candidate)
@@ -103,6 +108,7 @@ def test_a_switchover_loses_nothing(lab: Lab) -> None:
     assert not lab.converge(**WANTED, switchover=candidate)["changed"]
 
 
+@pytest.mark.state("P4", "P9", "P10")
 def test_the_primary_is_killed_and_comes_back(lab: Lab) -> None:
     old = lab.primary()
     lab.sql(old, "drop table if exists kept; create table kept (number int); insert into kept select generate_series(1, 1000)", "shop")
@@ -118,6 +124,7 @@ def test_the_primary_is_killed_and_comes_back(lab: Lab) -> None:
     assert {member["timeline"] for member in result["members"]} == {result["members"][0]["timeline"]}
 
 
+@pytest.mark.state("P10", "P13")
 def test_a_replica_is_copied_anew(lab: Lab) -> None:
     replica = next(member["name"] for member in lab.info()["members"] if member["role"] == "replica")
     result = lab.converge(**WANTED, reinit=[replica])
@@ -136,3 +143,35 @@ def test_without_the_passwords_nothing_is_changed_and_that_is_said(lab: Lab) -> 
         assert seen["is_available"] and "password authentication failed" in " ".join(seen["errors"])
     finally:
         lab.given = lab_given
+
+
+ROTATION: list[dict[str, str]] = [
+    {"shop": "one-never-shown", "shop.login": "shop"},
+    {"shop": "one-never-shown", "shop.login": "shop", "next-shop": "two-never-shown", "next-shop.login": "shop_2"},
+    {"shop": "two-never-shown", "shop.login": "shop_2", "former-shop": "one-never-shown", "former-shop.login": "shop"},
+    {"shop": "two-never-shown", "shop.login": "shop_2"},
+    {"shop": "two-never-shown", "shop.login": "shop_2", "next-shop": "three-never-shown", "next-shop.login": "shop"},
+    {"shop": "three-never-shown", "shop.login": "shop", "former-shop": "two-never-shown", "former-shop.login": "shop_2"},
+    {"shop": "three-never-shown", "shop.login": "shop"},
+]
+
+
+@pytest.mark.state("P7")
+def test_a_password_changes_while_the_one_before_is_still_taken(lab: Lab) -> None:
+    """Step by step as the Secret goes; who read it before the last step, or before the one before it, gets in and works as the same user."""
+    primary = lab.primary()
+    lab.sql(primary, "drop table if exists mine", "shop")
+    before: dict[str, str] = {}
+    for step, secret in enumerate(ROTATION):
+        result = lab.converge(**{**WANTED, "user_passwords": {**PASSWORDS, **secret}})
+        assert "never-shown" not in str(result)
+        assert not lab.converge(**{**WANTED, "user_passwords": {**PASSWORDS, **secret}})["changed"]
+        for read in (secret, *([before] if before and "former-shop" not in before else [])):
+            login, password = read["shop.login"], read["shop"]
+            lab.sql(primary, f"create table if not exists mine (x int); insert into mine values ({step})", "shop", login, password)
+            assert lab.sql(primary, "select current_user", "shop", login, password) == [["shop"]]
+        before = secret
+    assert lab.sql(primary, "select tableowner from pg_tables where tablename = 'mine'", "shop") == [["shop"]]
+    for login, password in (("shop", "one-never-shown"), ("shop_2", "two-never-shown")):
+        with pytest.raises(SqlError, match="password authentication failed"):
+            lab.sql(primary, "select 1", "shop", login, password)

@@ -216,6 +216,14 @@ class Expected(t.NamedTuple):
     shows: Callable[[Observation], bool]
 
 
+class Failing(t.NamedTuple):
+    """What is refused, why, and since when."""
+
+    action: tuple[str, str]
+    refusal: str
+    since: float
+
+
 class Convergence:
     """One run: from what is there to what is wanted, or to the reason why not."""
 
@@ -228,7 +236,7 @@ class Convergence:
         self.deadline = self.clock.now() + timeout
         self.steps: list[Decision] = []
         self.since: dict[str, float] = {}
-        self.failing: tuple[str, float] = ("", 0.0)
+        self.failing: Failing | None = None
         self.expected: Expected | None = None
         self.told = ""
 
@@ -286,7 +294,7 @@ class Convergence:
         acts = sum(isinstance(step, Act) for step in self.steps)
         if self.clock.now() > self.deadline or acts >= ACTS_AT_MOST:
             limit = f"{self.timeout:g} s" if acts < ACTS_AT_MOST else f"{ACTS_AT_MOST} actions"
-            more = f" Not done yet: {self.failing[0]}" if self.failing[0] else ""
+            more = f" Not done yet: {self.failing.refusal}" if self.failing else ""
             raise self._error(f"The cluster is not as wanted after {limit}. Last seen: {decision.reason}.{more}", observation)
 
     def _act(self, act: Act, observation: Observation) -> bool:
@@ -320,13 +328,14 @@ class Convergence:
                 until = self.clock.now() + BEGUN_WITHIN
                 self.expected = Expected("P13", f"{name} has not begun to copy yet", until, lambda seen: not _streams(seen, name))
         if not refusal:
-            self.failing = ("", 0.0)
+            self.failing = None
             self.steps.append(act)
             return True
+        # A switchover that takes longer than Patroni waits for it is refused and yet done: only the same action counts, tried again and again.
         now = self.clock.now()
-        since = self.failing[1] if self.failing[0] else now
-        self.failing = (refusal, since)
-        if now - since > FAILING_AT_MOST:
+        same = self.failing if self.failing and self.failing.action == (act.kind, act.member) else None
+        self.failing = Failing((act.kind, act.member), refusal, same.since if same else now)
+        if now - self.failing.since > FAILING_AT_MOST:
             raise self._error(f"{act.reason}, but it is refused: {refusal}", observation)
         return False
 

@@ -64,9 +64,12 @@ class Picture:
 
     @property
     def unsynchronized(self) -> bool:
-        asked = str((self.observation.config or {}).get("synchronous_mode", "")).lower() in ("true", "on", "quorum")
         streaming = [member for member in self.observation.members if member.streaming]
-        return asked and bool(streaming) and not any(member.sync for member in streaming)
+        return self.synchronous and bool(streaming) and not any(member.sync for member in streaming)
+
+    @property
+    def synchronous(self) -> bool:
+        return str((self.observation.config or {}).get("synchronous_mode", "")).lower() in ("true", "on", "quorum")
 
     @property
     def stale(self) -> tuple[Slot, ...]:
@@ -297,6 +300,10 @@ def switchover(picture: Picture) -> Decision | None:
         return Refuse("P16", f"switchover names {wanted}, which is no member; there are {names}.")
     if not candidate.streaming:
         return Refuse("P16", f"{wanted} does not stream ({_states([candidate])}), so it cannot take over.")
+    if picture.synchronous and not candidate.sync:
+        able = _names(member for member in picture.wanted if member.sync) or "nobody yet"
+        reason = f"{wanted} is no synchronous standby ({able} is), so it may lack commits and Patroni would not let it take over"
+        return Wait("P16", "asked for", reason, ROUNDS_WITHIN, f"{reason}. Name one that is.")
     return _switch("P16", primary, candidate, "it was asked for")
 
 

@@ -114,7 +114,7 @@ STATES: dict[str, State] = {
         "a switchover is asked for",
         "`switchover` names a member that is not the primary.",
         "It takes over.",
-        "It is no member, or does not stream.",
+        "It is no member, or does not stream; with synchronous commits it is still none of the synchronous standbys after 60 s.",
     ),
     "P17": State(
         "more members than wanted",

@@ -136,7 +136,8 @@ def test_strict_commits_wait_for_somebody_who_has_them() -> None:
 
 
 SWITCHES = [
-    ("postgres-2", observation(), "switchover", "postgres-2 takes over from postgres-0"),
+    ("postgres-1", observation(), "switchover", "postgres-1 takes over from postgres-0"),
+    ("postgres-2", observation(), "", "postgres-2 is no synchronous standby (postgres-1 is)"),
     ("postgres-0", observation(), "", "healthy"),
     ("postgres-9", observation(), "", "which is no member; there are postgres-0, postgres-1, postgres-2"),
 ]
