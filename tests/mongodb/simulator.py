@@ -50,6 +50,7 @@ class Disk:
         self.voted = 0
         self.users: dict[str, Document] = {}
         self.data: dict[str, list[Document]] = {}
+        self.indexes: dict[str, list[Document]] = {}
         self.concern: Document | None = None
 
     @property
@@ -67,13 +68,25 @@ class Disk:
             case "replace":
                 rows = self.data.setdefault(operation["ns"], [])
                 rows[:] = [row for row in rows if row["_id"] != operation["o"]["_id"]] + [operation["o"]]
+            case "delete":
+                rows = self.data.get(operation["ns"], [])
+                rows[:] = [row for row in rows if row["_id"] != operation["o"]["_id"]]
+            case "create":
+                self.data.setdefault(operation["ns"], [])
+            case "index":
+                self.indexes.setdefault(operation["ns"], []).append(operation["o"])
+            case "drop":
+                for held in (self.data, self.indexes):
+                    held.pop(operation["ns"], None)
             case "user":
                 self.users[operation["key"]] = operation["o"]
+            case "nobody":
+                self.users.pop(operation["key"], None)
             case "concern":
                 self.concern = operation["o"]
 
     def replay(self, oplog: list[tuple[tuple[int, int, int], Document]]) -> None:
-        self.users, self.data, self.concern, self.oplog = {}, {}, None, list(oplog)
+        self.users, self.data, self.indexes, self.concern, self.oplog = {}, {}, {}, None, list(oplog)
         for _optime, operation in oplog:
             self.apply(operation)
 
@@ -786,21 +799,109 @@ def update(member: SimulatedMongod, command: Document, session: Session) -> Docu
     return {"n": len(command["updates"]), **member.await_concern(command, optime)}
 
 
+OPERATIONS = {"insert": "i", "replace": "u", "delete": "d"}
+
+
+def logged(optime: tuple[int, int, int], operation: Document) -> Document:
+    """An operation as the oplog shows it: what makes whole documents, by its letter; everything else is none of a reader's business."""
+    letter = OPERATIONS.get(operation["op"], "n")
+    entry: Document = {"ts": bson.Timestamp(optime[1], optime[2]), "t": bson.Int64(optime[0]), "op": letter}
+    if letter == "n":
+        return {**entry, "ns": "", "o": {}}
+    return {**entry, "ns": operation["ns"], "o": operation["o"], **({"o2": {"_id": operation["o"]["_id"]}} if letter == "u" else {})}
+
+
+def fits(value: t.Any, wanted: t.Any) -> bool:
+    """Equality, and the comparisons a reader of the oplog makes."""
+    if isinstance(wanted, dict) and wanted and all(name.startswith("$") for name in wanted):
+        compare = {"$gte": lambda limit: value >= limit, "$lte": lambda limit: value <= limit, "$lt": lambda limit: value < limit}
+        return value is not None and all(compare[name](limit) for name, limit in wanted.items())
+    return bool(value == wanted)
+
+
 def find(member: SimulatedMongod, command: Document, session: Session) -> Document:
-    """By equality, and of the oplog its ends."""
+    """By equality, and of the oplog by its moments; everything in one batch."""
     if member.state not in {"PRIMARY", "SECONDARY"} and command["$db"] != "local":
         raise Failure(13436, "NotPrimaryOrSecondary", "node is not in primary or recovering state")
     name = f"{command['$db']}.{command['find']}"
     documents: list[Document] = (
-        [{"ts": bson.Timestamp(optime[1], optime[2]), "t": optime[0]} for optime, _operation in member.disk.oplog]
+        [logged(optime, operation) for optime, operation in member.disk.oplog]
         if name == "local.oplog.rs"
         else member.disk.data.get(name, [])
     )
     if command.get("sort", {}).get("$natural") == -1:
         documents = documents[::-1]
     wanted = command.get("filter", {})
-    found = [document for document in documents if all(document.get(key) == value for key, value in wanted.items())]
+    found = [document for document in documents if all(fits(document.get(key), value) for key, value in wanted.items())]
     return {"cursor": {"id": bson.Int64(0), "ns": name, "firstBatch": found[: command.get("limit") or None]}}
+
+
+def listing(namespace: str, documents: list[Document]) -> Document:
+    return {"cursor": {"id": bson.Int64(0), "ns": namespace, "firstBatch": documents}}
+
+
+def namespaces(member: SimulatedMongod, database: str = "") -> list[str]:
+    return sorted(name for name in member.disk.data if not database or name.startswith(f"{database}."))
+
+
+def list_databases(member: SimulatedMongod, command: Document, session: Session) -> Document:
+    names = sorted({"admin", "local", *(name.partition(".")[0] for name in namespaces(member))})
+    return {"databases": [{"name": name, "sizeOnDisk": 4096} for name in names]}
+
+
+def list_collections(member: SimulatedMongod, command: Document, session: Session) -> Document:
+    names = [name.partition(".")[2] for name in namespaces(member, command["$db"])]
+    return listing(f"{command['$db']}.$cmd.listCollections", [{"name": name, "type": "collection", "options": {}} for name in names])
+
+
+def list_indexes(member: SimulatedMongod, command: Document, session: Session) -> Document:
+    name = f"{command['$db']}.{command['listIndexes']}"
+    return listing(name, [{"v": 2, "key": {"_id": 1}, "name": "_id_"}, *member.disk.indexes.get(name, [])])
+
+
+def create(member: SimulatedMongod, command: Document, session: Session) -> Document:
+    member.need_primary()
+    name = f"{command['$db']}.{command['create']}"
+    if name in member.disk.data:
+        raise Failure(48, "NamespaceExists", f"Collection {name} already exists.")
+    return member.await_concern(command, member.write({"op": "create", "ns": name, "o": {}}))
+
+
+def create_indexes(member: SimulatedMongod, command: Document, session: Session) -> Document:
+    member.need_primary()
+    name = f"{command['$db']}.{command['createIndexes']}"
+    optime = member.disk.optime
+    for index in command["indexes"]:
+        if index["name"] not in {one["name"] for one in member.disk.indexes.get(name, [])}:
+            optime = member.write({"op": "index", "ns": name, "o": {"v": 2, **index}})
+    return member.await_concern(command, optime)
+
+
+def drop(member: SimulatedMongod, command: Document, session: Session) -> Document:
+    member.need_primary()
+    optime = member.disk.optime
+    whole = command["$db"] if "dropDatabase" in command else ""
+    for name in namespaces(member, whole) if whole else [f"{command['$db']}.{command['drop']}"]:
+        optime = member.write({"op": "drop", "ns": name, "o": {}})
+    return member.await_concern(command, optime)
+
+
+def apply_operations(member: SimulatedMongod, command: Document, session: Session) -> Document:
+    """Whole documents by their _id: what is there already is replaced, so it may be done twice."""
+    member.need_primary()
+    optime = member.disk.optime
+    for entry in command["applyOps"]:
+        operation = {"i": "replace", "u": "replace", "d": "delete"}[entry["op"]]
+        optime = member.write({"op": operation, "ns": entry["ns"], "o": entry["o"]})
+    return {"applied": len(command["applyOps"]), **member.await_concern(command, optime)}
+
+
+def drop_user(member: SimulatedMongod, command: Document, session: Session) -> Document:
+    member.need_primary()
+    key = f"{command['$db']}.{command['dropUser']}"
+    if key not in member.disk.users:
+        raise Failure(11, "UserNotFound", f"User '{command['dropUser']}@{command['$db']}' not found")
+    return member.await_concern(command, member.write({"op": "nobody", "key": key, "o": {}}))
 
 
 def server_status(member: SimulatedMongod, command: Document, session: Session) -> Document:
@@ -834,6 +935,15 @@ COMMANDS: dict[str, t.Callable[[SimulatedMongod, Document, Session], Document]] 
     "insert": insert,
     "update": update,
     "find": find,
+    "listDatabases": list_databases,
+    "listCollections": list_collections,
+    "listIndexes": list_indexes,
+    "create": create,
+    "createIndexes": create_indexes,
+    "drop": drop,
+    "dropDatabase": drop,
+    "applyOps": apply_operations,
+    "dropUser": drop_user,
     "collStats": lambda *_arguments: {"maxSize": 50 << 20},
     "serverStatus": server_status,
 }
