@@ -65,9 +65,9 @@ options:
       - C(mesh) takes C(namespace) and C(service) of the control plane, C(namespaces) that are in the mesh, C(revision), C(tag), C(certificate_hours)
         (that every proxy's certificate must still last) and C(mtls). With C(mtls=STRICT) the API server, which is in no mesh, asks every pod in plain text
         and must get no answer.
-      - C(mongodb) takes C(namespace), C(selector), C(domain), C(port), C(replica_set), C(members), C(lag) (seconds), C(username),
-        C(password_secret), C(tls) and C(write). One primary that every member follows, nobody behind, and a row written by majority
-        is read from a majority.
+      - C(mongodb) takes C(namespace), C(selector), C(domain), C(port), C(replica_set), C(members), C(lag) (seconds), C(oplog_hours), C(username),
+        C(password_secret), C(tls) and C(write). One primary that every member follows, nobody behind, a full oplog that reaches back so many
+        hours (0 for any), and a row written by majority is read from a majority.
       - C(postgresql) takes C(namespace), C(selector), C(port), C(rest_port), C(service) (the writers'), C(members), C(synchronous), C(lag)
         (bytes), C(delay) (seconds), C(password_secret) and C(write). One primary that all agree on and the Service leads to, replicas
         that stream and are not behind, slots and archive in order, and a row written to the primary is read from each replica.

@@ -944,6 +944,6 @@ COMMANDS: dict[str, t.Callable[[SimulatedMongod, Document, Session], Document]] 
     "dropDatabase": drop,
     "applyOps": apply_operations,
     "dropUser": drop_user,
-    "collStats": lambda *_arguments: {"maxSize": 50 << 20},
+    "collStats": lambda *_arguments: {"maxSize": 50 << 20, "size": 1 << 20},
     "serverStatus": server_status,
 }

@@ -120,6 +120,7 @@ KINDS: dict[str, Kind] = {
             "replica_set": {"type": "str", "default": "rs0"},
             "members": {"type": "int", "default": 3},
             "lag": {"type": "float", "default": 10.0},
+            "oplog_hours": {"type": "float", "default": 0.0},
             "username": {"type": "str", "default": "admin"},
             **{option: credentials.OPTIONS[option] for option in ("password_secret", "tls")},
             "write": {"type": "bool", "default": True},

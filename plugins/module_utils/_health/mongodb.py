@@ -10,7 +10,7 @@ import dataclasses
 import secrets
 import typing as t
 
-from ansible_collections.progressive.platform.plugins.module_utils._health.model import Finding, Options, plural, verdict
+from ansible_collections.progressive.platform.plugins.module_utils._health.model import Finding, Options, age, plural, verdict
 from ansible_collections.progressive.platform.plugins.module_utils._health.scene import Scene
 from ansible_collections.progressive.platform.plugins.module_utils._members import credentials
 from ansible_collections.progressive.platform.plugins.module_utils._mongodb import report
@@ -22,12 +22,14 @@ from ansible_collections.progressive.platform.plugins.module_utils._mongodb.pict
 DATABASE, COLLECTION, ROW = "progressive_platform", "health", "probe"
 """One document, replaced by every look."""
 ACKNOWLEDGED_WITHIN = 5_000
+HOUR = 3600.0
 
 
 def mongodb(options: Options, scene: Scene, until: float) -> Finding:
     """Every member serves and follows one primary, none lags, and a row written with w: majority is read from a majority."""
     require()
     expected = f"{plural(options['members'], 'member')}, one primary that all follow, lag at most {options['lag']:g} s"
+    expected += f", an oplog of {options['oplog_hours']:g} h" if options["oplog_hours"] else ""
     source = Members(scene.cluster.client, options["namespace"], options["selector"], options["port"], options["domain"])
     access = credentials.access_of({**options, "pods": {"namespace": options["namespace"]}}, scene.cluster.client)
     with Cluster(source, Door(dataclasses.replace(access, username=options["username"])), closer=True) as cluster:
@@ -35,7 +37,7 @@ def mongodb(options: Options, scene: Scene, until: float) -> Finding:
         if not picture.observation.nodes:
             problem = f"no pod has the labels {options['selector']} in namespace {options['namespace']}: the StatefulSet is gone or empty"
             return verdict(expected, "no pod", [problem])
-        problems = problems_of(picture, options["lag"])
+        problems = problems_of(picture, options["lag"], options["oplog_hours"] * HOUR)
         wrote = "no row written"
         if options["write"] and not scene.check_mode and picture.primary is not None:
             unread = probe(cluster, picture)
@@ -52,8 +54,8 @@ def mongodb(options: Options, scene: Scene, until: float) -> Finding:
     return verdict(expected, f"{serving} of {plural(options['members'], 'member')} serve, primary {primary}, {wrote}", problems, details)
 
 
-def problems_of(picture: Picture, lag: float) -> list[str]:
-    """Everything that is wrong, causes before consequences."""
+def problems_of(picture: Picture, lag: float, window: float = 0.0) -> list[str]:
+    """Everything that is wrong, causes before consequences. ``window``: seconds that a full oplog must reach back."""
     nodes, config, primary = picture.observation.nodes, picture.config, picture.primary
     wanted = picture.desired.members
     problems = [f"{plural(len(nodes), 'MongoDB pod')} instead of {wanted}"] if len(nodes) != wanted else []
@@ -81,6 +83,12 @@ def problems_of(picture: Picture, lag: float) -> list[str]:
     problems += [f"{node.name} follows {node.primary or 'nobody'}, not {primary.name}" for node in picture.formed if node.primary != host]
     if len(config.voters) % 2 == 0:
         problems.append(f"{len(config.voters)} members vote; an odd number is wanted")
+    problems += [
+        f"the oplog of {node.name} reaches back {age(node.oplog[0])}, {age(window)} is wanted: who is away for longer must copy everything, and a backup that "
+        "takes longer fails; make it larger (mongodb_oplog_size)"
+        for node in picture.live
+        if node.oplog and node.oplog[2] and node.oplog[0] < window
+    ]
     behind = {node.name: report.lag(picture, node) for node in picture.live}
     return problems + [
         f"{name} is {seconds} s behind {primary.name}" for name, seconds in behind.items() if seconds is not None and seconds > lag

@@ -106,7 +106,8 @@ class Node:
     auth (refuses the login), tls, or foreign (no member of a replica set: started without --replSet, or a mongos), and ``hint`` says what to do.
     ``login`` is "user", "open" (let in without one: access control is off, or nobody has made a user yet), or "former" (a former password was taken).
     ``entry`` is the ``_id`` by which it finds itself in its configuration (-1: it does not). ``optime`` is (term, seconds, increment) of its newest write,
-    ``users`` maps ``database.name`` to roles (None: not asked), ``oplog`` is (seconds between the oldest and the newest write, megabytes).
+    ``users`` maps ``database.name`` to roles (None: not asked), ``oplog`` is (seconds between the oldest and the newest write, megabytes,
+    whether it is full, so that every write pushes an old one out).
     """
 
     target: Target
@@ -127,7 +128,7 @@ class Node:
     compatibility: str = ""
     write_concern: t.Any = None
     users: Mapping[str, frozenset[str]] | None = None
-    oplog: tuple[int, int] | None = None
+    oplog: tuple[int, int, bool] | None = None
 
     @property
     def name(self) -> str:

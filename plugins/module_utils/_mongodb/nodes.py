@@ -25,6 +25,8 @@ from ansible_collections.progressive.platform.plugins.module_utils._run import P
 
 AT_ONCE = 16
 MEGABYTE = 1 << 20
+FULL = 0.9
+"""Share of the oplog's size from which on old operations are on their way out; it is cut off by pieces."""
 
 
 class Source(t.Protocol):
@@ -235,8 +237,9 @@ def _closer(node: Node, connection: Connection) -> Node:
     if not all(batches):
         return node
     first, last = (batch[0]["ts"].time for batch in batches)
-    size = connection.command({"collStats": "oplog.rs"}, "local").get("maxSize", 0)
-    return dataclasses.replace(node, oplog=(int(last - first), int(size) // MEGABYTE))
+    stats = connection.command({"collStats": "oplog.rs"}, "local")
+    room, used = int(stats.get("maxSize", 0)), int(stats.get("size", 0))
+    return dataclasses.replace(node, oplog=(int(last - first), room // MEGABYTE, bool(room) and used >= room * FULL))
 
 
 def _told(concern: Mapping[str, t.Any]) -> dict[str, t.Any]:

@@ -11,9 +11,11 @@ and both are let in until the former one is dropped.
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import typing as t
 from collections.abc import Mapping, Sequence
 
+from ansible_collections.progressive.platform.plugins.module_utils._backup.catalog import stamp
 from ansible_collections.progressive.platform.plugins.module_utils._members import credentials
 from ansible_collections.progressive.platform.plugins.module_utils._members.credentials import FORMER, NEXT
 from ansible_collections.progressive.platform.plugins.module_utils._members.store import LOCK_WITHIN
@@ -81,6 +83,8 @@ def run(params: Params, context: Context) -> Result:
                     plan = look(servers, one, params["users"], wanted, admin)
                     for act in plan:
                         send(one, act)
+                    # How old passwords are, and since when there has been something to back up.
+                    servers.store.keep("logins", {"changed": stamp(datetime.datetime.now(datetime.UTC)), "engine": one.engine})
     return {
         "changed": bool(plan),
         "plan": [{"server": one.name, "command": act.shown, "reason": act.reason} for act in plan],
