@@ -42,6 +42,7 @@ def examine(roles: Sequence[Role], service_options: Mapping[str, Spec]) -> list[
     if len(sound) == len(roles):
         found += rules.one_owner(sound)
         found += rules.callees_exist(sound, shared)
+        found += rules.routes_lead_somewhere(sound, shared)
         found += rules.quota_holds(sound, shared)
     return _unique(found)
 

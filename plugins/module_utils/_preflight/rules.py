@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
+from ansible_collections.progressive.platform.plugins.module_utils._istio import rules as mesh
 from ansible_collections.progressive.platform.plugins.module_utils._preflight import kinds
 from ansible_collections.progressive.platform.plugins.module_utils._preflight.findings import Finding, Path, name, suggestion, wrong
 from ansible_collections.progressive.platform.plugins.module_utils._preflight.kinds import Kind, between
@@ -75,6 +76,13 @@ SERVICE_SHAPES: dict[str, Spec] = {
     "resources.limits": _AMOUNTS,
     "network.from.*": _FLOW,
     "network.to.*": _FLOW,
+    "mesh.allow.*": {
+        "type": "dict",
+        "options": {
+            **dict.fromkeys(("accounts", "namespaces", "methods", "paths"), _TEXTS),
+            "ports": {"type": "list", "elements": "raw"},
+        },
+    },
     "rules.*": {
         "type": "dict",
         "options": dict.fromkeys(("apiGroups", "resources", "resourceNames", "nonResourceURLs"), _TEXTS)
@@ -117,6 +125,26 @@ SHAPES: dict[str, Spec] = {
     },
     "postgresql_users.*": {"type": "dict", "options": {"connection_limit": {"type": "int"}, "settings": {"type": "dict"}}},
     "app_agents.*": {"type": "str"},
+    "istio_resources.requests": _AMOUNTS,
+    "istio_resources.limits": _AMOUNTS,
+    "istio_proxy_resources.requests": _AMOUNTS,
+    "istio_proxy_resources.limits": _AMOUNTS,
+    "istio_egress.*": {"type": "dict", "options": {"hosts": {**_TEXTS, "required": True}, "ports": {"type": "dict", "required": True}}},
+    "istio_tracing": {"type": "dict", "options": {"service": {"type": "str"}, "port": {"type": "int"}, "sampling": {"type": "float"}}},
+    "gateway_resources.requests": _AMOUNTS,
+    "gateway_resources.limits": _AMOUNTS,
+    "gateway_routes.*": {
+        "type": "dict",
+        "options": {
+            "prefix": {"type": "str", "required": True},
+            "rewrite": {"type": "str"},
+            "service": {"type": "str", "required": True},
+            "port": {"type": "int"},
+            "timeout": {"type": "int"},
+            "attempt_timeout": {"type": "int"},
+            "canary": {"type": "dict", "options": {"service": {"type": "str"}, "weight": {"type": "int"}, "header": {"type": "str"}}},
+        },
+    },
 }
 
 SERVICE_VALUES: dict[str, Kind] = {
@@ -263,6 +291,37 @@ VALUES: dict[str, Kind] = {
     "postgresql_stop_timeout": between(10, 3600, "seconds"),
     "postgresql_password_length": between(12, 1024, "characters"),
     "postgresql_converge_timeout": between(1, None, "second"),
+    "istio_revision": kinds.dns_label,
+    "istio_namespace": kinds.dns_label,
+    "istio_namespaces.*": kinds.dns_label,
+    "istio_cni_bin_dir": kinds.matching(r"/[^\0:]*", "an absolute path, or nothing", empty=True),
+    "istio_resources.requests.*": kinds.amount,
+    "istio_resources.limits.*": kinds.amount,
+    "istio_proxy_resources.requests.*": kinds.amount,
+    "istio_proxy_resources.limits.*": kinds.amount,
+    "istio_scaling.min": between(1),
+    "istio_scaling.max": between(1),
+    "istio_scaling.cpu": between(1, 1000, "percent"),
+    "istio_egress.*.ports.*": kinds.port,
+    "istio_drain_seconds": between(0, 3600, "seconds"),
+    "istio_certificate_hours": between(1, 23, "hours"),
+    "gateway_name": kinds.dns_label,
+    "gateway_hosts.*": kinds.matching(r"(\*\.)?[a-z0-9][-a-z0-9]*(\.[a-z0-9][-a-z0-9]*)+", "a DNS name in small letters, or *. and the end of one"),
+    "gateway_tls_secret": kinds.dns_subdomain,
+    "gateway_tls_days": between(2, 3650, "days"),
+    "gateway_tls_renew_before": between(1, 3649, "days"),
+    "gateway_routes.*.prefix": kinds.http_path,
+    "gateway_routes.*.rewrite": kinds.http_path,
+    "gateway_routes.*.service": kinds.service_name,
+    "gateway_routes.*.port": kinds.port,
+    "gateway_routes.*.timeout": between(1, 3600, "seconds"),
+    "gateway_routes.*.attempt_timeout": between(0, 3600, "seconds"),
+    "gateway_routes.*.canary.service": kinds.service_name,
+    "gateway_resources.requests.*": kinds.amount,
+    "gateway_resources.limits.*": kinds.amount,
+    "gateway_scaling.min": between(1),
+    "gateway_scaling.max": between(1),
+    "gateway_scaling.cpu": between(1, 1000, "percent"),
     "app_image": kinds.image,
     "app_redis": kinds.host_port,
     "app_postgresql.primary": kinds.host_port,
@@ -696,6 +755,8 @@ ROLE_RULES: dict[str, Callable[[Values, Values], Iterator[Finding]]] = {
     "mongodb": mongodb_rules,
     "postgresql": postgresql_rules,
     "agents": agents_rules,
+    "istio": mesh.istio_rules,
+    "gateway": mesh.gateway_rules,
 }
 
 
@@ -742,6 +803,14 @@ def callees_exist(roles: Sequence[Role], shared: Values) -> Iterator[Finding]:
             meant = suggestion(host, offered)
             remedy = f"Did you mean {meant}?" if meant else "Add the agent, or remove it here."
             yield wrong(("app_agents", agent), address, f"one of the Services {', '.join(sorted(offered))}", remedy)
+
+
+def routes_lead_somewhere(roles: Sequence[Role], shared: Values) -> Iterator[Finding]:
+    """What the gateway routes to is one of the services of the application and the agents, where both are there."""
+    by_name = {role.name: role for role in roles}
+    if {"gateway", "app", "agents"} <= set(by_name):
+        offered = [spec["names"]["service"] for name in ("app", "agents") for spec in by_name[name].services.values()]
+        yield from mesh.routes_lead_somewhere(by_name["gateway"].values["gateway_routes"], offered)
 
 
 def quota_holds(roles: Sequence[Role], shared: Values) -> Iterator[Finding]:

@@ -1,0 +1,162 @@
+# Copyright: progressive.platform contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What the variables of the mesh and its edge mean together (private: may change without notice)."""
+
+from __future__ import annotations
+
+import json
+import re
+import typing as t
+from collections.abc import Iterable, Iterator, Mapping
+from urllib.parse import urlsplit
+
+from ansible_collections.progressive.platform.plugins.module_utils._preflight.findings import Finding, name, suggestion, wrong
+
+Values = Mapping[str, t.Any]
+
+OLDEST = (1, 30)
+# Releases that let through what policies forbid (ISTIO-SECURITY-2026-006): paths that are read otherwise than they are compared.
+KNOWN_BAD = re.compile(r"1\.30\.[0-3]")
+
+
+def istio_rules(values: Values, shared: Values) -> Iterator[Finding]:
+    version = str((shared.get("platform_source_files") or {}).get("istioctl", {}).get("version", ""))
+    found = re.match(r"(\d+)\.(\d+)", version)
+    if not found or (int(found[1]), int(found[2])) < OLDEST:
+        yield wrong(
+            ("catalog_sources", "istioctl", "version"), version, f"{OLDEST[0]}.{OLDEST[1]} or newer", "Older ones get no fixes any more."
+        )
+    elif KNOWN_BAD.fullmatch(version):
+        yield wrong(
+            ("catalog_sources", "istioctl", "version"), version, "1.30.4 or newer", "It has holes that are known (ISTIO-SECURITY-2026-006)."
+        )
+    yield from _scaling("istio_scaling", values["istio_scaling"])
+    for place, space in enumerate(shared.get("baseline_namespaces") or []):
+        if (
+            not values["istio_cni"]
+            and space.get("name") in values["istio_namespaces"]
+            and space.get("pod_security", "restricted") != "privileged"
+        ):
+            remedy = f"Or set baseline_namespaces.{place}.pod_security to privileged: every pod then has to redirect its own traffic."
+            yield wrong(("istio_cni",), values["istio_cni"], f"true, for {space['name']} is not privileged", remedy)
+    if values["istio_tracing"] and not values["istio_tracing"].get("service"):
+        yield wrong(("istio_tracing", "service"), None, "the collector's Service (otel-collector.monitoring.svc.cluster.local)")
+    for entry, outside in values["istio_egress"].items():
+        for host in (outside or {}).get("hosts") or []:
+            if host == "*" or not re.fullmatch(r"(\*\.)?[A-Za-z0-9][-A-Za-z0-9.]*", str(host)):
+                yield wrong(
+                    ("istio_egress", entry, "hosts"), host, "a DNS name, or *.and the end of one", "One star would let everything out."
+                )
+
+
+def gateway_rules(values: Values, shared: Values) -> Iterator[Finding]:
+    if not shared.get("platform_mesh"):
+        yield wrong(("platform_mesh",), shared.get("platform_mesh"), "true where there is a gateway", "Put istio into platform_components.")
+    yield from _scaling("gateway_scaling", values["gateway_scaling"])
+    if not values["gateway_hosts"]:
+        yield wrong(("gateway_hosts",), values["gateway_hosts"], "at least one host")
+    for place, host in enumerate(values["gateway_hosts"]):
+        if values["gateway_hosts"].index(host) != place:
+            yield wrong(("gateway_hosts", str(place)), host, "another host", "It is there already.")
+    if int(values["gateway_tls_renew_before"]) >= int(values["gateway_tls_days"]):
+        days = f"less than gateway_tls_days ({values['gateway_tls_days']})"
+        yield wrong(("gateway_tls_renew_before",), values["gateway_tls_renew_before"], days, "Every run would issue a certificate.")
+    yield from _routes(values["gateway_routes"])
+    if values["gateway_jwt"]:
+        yield from _tokens(values["gateway_jwt"], values["gateway_public_paths"])
+
+
+def routes_lead_somewhere(routes: Values, offered: Iterable[str]) -> Iterator[Finding]:
+    """Every Service that a route names is one of the platform's."""
+    known = sorted(offered)
+    for route, spec in routes.items():
+        if spec is None:
+            continue
+        for path, service in ((("service",), spec.get("service")), (("canary", "service"), (spec.get("canary") or {}).get("service"))):
+            if service and service not in known:
+                meant = suggestion(service, known)
+                remedy = f"Did you mean {meant}?" if meant else "Add the service, or remove the route."
+                yield wrong(("gateway_routes", route, *path), service, f"one of the Services {', '.join(known)}", remedy)
+
+
+def _scaling(variable: str, scaling: Values) -> Iterator[Finding]:
+    if int(scaling["min"]) > int(scaling["max"]):
+        yield wrong((variable, "min"), scaling["min"], f"at most {variable}.max ({scaling['max']})")
+
+
+def _routes(routes: Values) -> Iterator[Finding]:
+    taken: dict[str, str] = {}
+    for route, spec in routes.items():
+        if spec is None:
+            continue
+        path, prefix = ("gateway_routes", route), str(spec["prefix"])
+        if not re.fullmatch(r"/|(/[-A-Za-z0-9._~%]+)+", prefix) or ".." in prefix:
+            yield wrong((*path, "prefix"), prefix, "a path that begins with a slash and does not end with one")
+        if prefix in taken:
+            yield wrong(
+                (*path, "prefix"), prefix, "a prefix of its own", f"Route {taken[prefix]} has it already, and one would hide the other."
+            )
+        taken.setdefault(prefix, route)
+        timeout, attempt = int(spec.get("timeout") or 30), int(spec.get("attempt_timeout") or 0)
+        if attempt > timeout:
+            yield wrong((*path, "attempt_timeout"), attempt, f"at most the whole request's timeout ({timeout})")
+        canary = spec.get("canary") or {}
+        if canary and not canary.get("service"):
+            yield wrong((*path, "canary", "service"), None, "the Service of the canary")
+        elif canary and canary["service"] == spec["service"]:
+            yield wrong(
+                (*path, "canary", "service"),
+                canary["service"],
+                "another Service than the route's own",
+                "A version has a Service of its own.",
+            )
+        if not 0 <= int(canary.get("weight") or 0) <= 100:
+            yield wrong((*path, "canary", "weight"), canary["weight"], "0 to 100 percent")
+
+
+def _tokens(jwt: Values, public: Iterable[str]) -> Iterator[Finding]:
+    if not jwt.get("issuer"):
+        yield wrong(("gateway_jwt", "issuer"), None, "who issues the tokens (https://progressive.example.com/auth)")
+    keys, address = jwt.get("jwks"), str(jwt.get("jwks_uri") or "")
+    if bool(keys) == bool(address):
+        yield wrong(("gateway_jwt", "jwks"), "both" if keys else None, "the keys (jwks), or where they are (jwks_uri), one of them")
+    elif address and (urlsplit(address).scheme != "https" or not urlsplit(address).hostname):
+        yield wrong(
+            ("gateway_jwt", "jwks_uri"),
+            address,
+            "an address that begins with https://",
+            "Who changes keys on their way in can sign tokens.",
+        )
+    elif keys:
+        yield from _keys(keys)
+    for path in public:
+        if path in ("*", "/*"):
+            yield Finding(
+                name(("gateway_public_paths",)),
+                path,
+                "paths that shall be open",
+                "This opens everything; leave gateway_jwt empty if you mean that.",
+            )
+
+
+def _keys(given: t.Any) -> Iterator[Finding]:
+    try:
+        keys = (json.loads(given) if isinstance(given, str) else given)["keys"]
+        kinds = [str(key["kty"]) for key in keys]
+        private = any("d" in key for key in keys)
+    except (ValueError, TypeError, KeyError):
+        yield Finding(
+            "gateway_jwt.jwks", "no JSON Web Key Set", 'public keys as {"keys": [{"kty": "RSA", ...}]}', "Take what the issuer publishes."
+        )
+        return
+    if not kinds or set(kinds) - {"RSA", "EC", "OKP"}:
+        yield Finding(
+            "gateway_jwt.jwks",
+            f"keys of the kinds {', '.join(kinds) or 'none'}",
+            "public keys (RSA, EC or OKP)",
+            "A secret key would sign as well.",
+        )
+    if private:
+        yield Finding("gateway_jwt.jwks", "a private key", "public keys alone", "Whoever reads this could sign tokens; make new keys.")

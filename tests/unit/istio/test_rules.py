@@ -1,0 +1,97 @@
+# Copyright: progressive.platform contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Wrong variables of the mesh and its edge, each refused by its full name; the production inventory in the mesh, with one mistake."""
+
+from __future__ import annotations
+
+import importlib.util
+import typing as t
+from pathlib import Path
+
+import pytest
+from ansible_collections.progressive.platform.plugins.module_utils._preflight.findings import Finding
+from ansible_collections.progressive.platform.plugins.plugin_utils._examine import examine_variables
+
+_spec = importlib.util.spec_from_file_location("rendering", Path(__file__).parents[1] / "roles/rendering.py")
+assert _spec and _spec.loader
+rendering = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(rendering)
+
+COMPONENTS = ["baseline", "istio", "gateway", "app", "agents"]
+KEY = {"kty": "RSA", "n": "x", "e": "AQAB"}
+JWT = {"issuer": "https://progressive.example.com/auth", "jwks": {"keys": [KEY]}}
+ROUTE = {"prefix": "/x", "service": "npa-service"}
+
+
+def examine(changes: dict[str, t.Any], inventory: str = "production") -> list[Finding]:
+    cluster = rendering.Cluster(inventory, {"platform_components": COMPONENTS} | changes)
+    found, _needs = examine_variables(cluster.templar, cluster.vars, COMPONENTS)
+    return found
+
+
+@pytest.mark.parametrize("inventory", rendering.INVENTORIES)
+def test_our_inventories_are_right_in_the_mesh(inventory: str) -> None:
+    assert [
+        str(finding)
+        for finding in examine({"gateway_jwt": JWT}, inventory)
+        if finding.variable.startswith(("istio", "gateway", "platform_mesh"))
+    ] == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "variable", "part"),
+    [
+        ({"platform_sources": {"istioctl": {"version": "1.29.8"}}}, "catalog_sources.istioctl.version", "1.30 or newer"),
+        ({"platform_sources": {"istioctl": {"version": "1.30.3"}}}, "catalog_sources.istioctl.version", "ISTIO-SECURITY-2026-006"),
+        ({"istio_mtls": "DISABLE"}, "istio_mtls", "STRICT"),
+        ({"istio_scaling": {"min": 3, "max": 2}}, "istio_scaling.min", "at most istio_scaling.max (2)"),
+        ({"istio_cni": False}, "istio_cni", "progressive-framework-prod is not privileged"),
+        ({"istio_tracing": {"port": 4317}}, "istio_tracing.service", "the collector's Service"),
+        ({"istio_egress": {"all": {"hosts": ["*"], "ports": {"https": 443}}}}, "istio_egress.all.hosts", "let everything out"),
+        ({"istio_egress": {"pay": {"hosts": ["a.example"]}}}, "istio_egress.pay.ports", "required"),
+        ({"platform_mesh": False}, "platform_mesh", "true where there is a gateway"),
+        ({"gateway_hosts": []}, "gateway_hosts", "at least one host"),
+        ({"gateway_hosts": ["a.example", "a.example"]}, "gateway_hosts.1", "It is there already"),
+        ({"gateway_hosts": ["Your Domain"]}, "gateway_hosts.0", "a DNS name"),
+        ({"gateway_tls_days": 30}, "gateway_tls_renew_before", "Every run would issue"),
+        ({"gateway_routes": {"a": ROUTE, "b": ROUTE}}, "gateway_routes.b.prefix", "Route a has it already"),
+        ({"gateway_routes": {"a": {**ROUTE, "prefix": "/x/"}}}, "gateway_routes.a.prefix", "does not end with one"),
+        ({"gateway_routes": {"a": {**ROUTE, "prefix": "/a/../b"}}}, "gateway_routes.a.prefix", "a path that begins with a slash"),
+        ({"gateway_routes": {"a": {"prefix": "/x"}}}, "gateway_routes.a.service", "required"),
+        ({"gateway_routes": {"a": {**ROUTE, "host": "b"}}}, "gateway_routes.a.host", "does not exist"),
+        ({"gateway_routes": {"a": {**ROUTE, "service": "nap-service"}}}, "gateway_routes.a.service", "Did you mean npa-service?"),
+        ({"gateway_routes": {"a": {**ROUTE, "timeout": 5, "attempt_timeout": 6}}}, "gateway_routes.a.attempt_timeout", "at most the whole"),
+        ({"gateway_routes": {"a": {**ROUTE, "canary": {"weight": 10}}}}, "gateway_routes.a.canary.service", "the Service of the canary"),
+        ({"gateway_routes": {"a": {**ROUTE, "canary": {"service": "npa-service"}}}}, "gateway_routes.a.canary.service", "another Service"),
+        (
+            {"gateway_routes": {"a": {**ROUTE, "canary": {"service": "npa-service-canary"}}}},
+            "gateway_routes.a.canary.service",
+            "one of the Services",
+        ),
+        (
+            {"gateway_routes": {"a": {**ROUTE, "canary": {"service": "wpa-service", "weight": 110}}}},
+            "gateway_routes.a.canary.weight",
+            "0 to 100",
+        ),
+        ({"gateway_jwt": {**JWT, "issuer": ""}}, "gateway_jwt.issuer", "who issues the tokens"),
+        ({"gateway_jwt": {**JWT, "jwks": ""}}, "gateway_jwt.jwks", "one of them"),
+        ({"gateway_jwt": {**JWT, "jwks_uri": "https://a.example/k"}}, "gateway_jwt.jwks", "one of them"),
+        ({"gateway_jwt": {"issuer": "a", "jwks_uri": "http://a.example/k"}}, "gateway_jwt.jwks_uri", "https://"),
+        ({"gateway_jwt": {**JWT, "jwks": "no json"}}, "gateway_jwt.jwks", "no JSON Web Key Set"),
+        (
+            {"gateway_jwt": {**JWT, "jwks": {"keys": [{"kty": "oct", "k": "c2VjcmV0"}]}}},
+            "gateway_jwt.jwks",
+            "A secret key would sign as well",
+        ),
+        ({"gateway_jwt": {**JWT, "jwks": {"keys": [{**KEY, "d": "c2VjcmV0"}]}}}, "gateway_jwt.jwks", "a private key"),
+        ({"gateway_jwt": JWT, "gateway_public_paths": ["/*"]}, "gateway_public_paths", "opens everything"),
+    ],
+)
+def test_is_refused_by_name(changes: dict[str, t.Any], variable: str, part: str) -> None:
+    found = [finding for finding in examine(changes) if finding.variable == variable]
+    assert found, [str(finding) for finding in examine(changes)]
+    assert any(part in str(finding) for finding in found), found
+    assert not any(finding.warning for finding in found)
+    assert "c2VjcmV0" not in str(found)
