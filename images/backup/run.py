@@ -4,14 +4,15 @@
 
 """Runs one module of the collection: run.py MODULE OPTIONS.json
 
-The options are those of the task, their values those of the module's argument spec. The result goes to standard output, and to the container's last
-words, where whoever started the job reads it.
+The options are those of the task; environment variable OPTIONS may hold further ones, also as JSON. The result goes to standard output, and to the
+container's last words, where whoever started the job reads it.
 """
 
 from __future__ import annotations
 
 import importlib
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -25,7 +26,9 @@ def main(name: str, options: str) -> int:
     from ansible_collections.progressive.platform.plugins.module_utils._run import Context, PlatformError
 
     module = importlib.import_module(f"{MODULES}.{name}")
-    checked = ArgumentSpecValidator(module.ARGUMENTS, **getattr(module, "CONSTRAINTS", {})).validate(json.loads(Path(options).read_text()))
+    checked = ArgumentSpecValidator(module.ARGUMENTS, **getattr(module, "CONSTRAINTS", {})).validate(
+        {**json.loads(Path(options).read_text()), **json.loads(os.environ.get("OPTIONS") or "{}")}
+    )
     try:
         if checked.error_messages:
             raise PlatformError("; ".join(checked.error_messages))
@@ -35,8 +38,9 @@ def main(name: str, options: str) -> int:
     text = json.dumps(result, default=str)
     print(text, flush=True)
     if LAST_WORDS.exists():
-        short = text if len(text.encode()) <= LAST_WORDS_AT_MOST else json.dumps({key: result[key] for key in ("failed", "msg", "backup", "drill") if key in result})
-        LAST_WORDS.write_text(short.encode()[:LAST_WORDS_AT_MOST].decode(errors="ignore"))
+        short = {key: result[key] for key in ("failed", "msg", "backup", "restored", "drill") if key in result}
+        words = text if len(text.encode()) <= LAST_WORDS_AT_MOST else json.dumps(short, default=str)
+        LAST_WORDS.write_text(words.encode()[:LAST_WORDS_AT_MOST].decode(errors="ignore"))
     return int(bool(result.get("failed")))
 
 

@@ -37,9 +37,11 @@ attributes:
     details: Every run restores; a directory that has something in it is refused.
 options:
   mode:
-    description: V(restore) into O(data), or V(drill).
+    description:
+      - V(restore) into O(data), or V(drill).
+      - V(prepare) and V(finish) are the two halves of a restore in the place of O(data), for M(progressive.platform.postgresql_restore_in_place).
     type: str
-    choices: [restore, drill]
+    choices: [restore, drill, prepare, finish]
     default: restore
   backup:
     description: ID of a backup, or V(latest), which is the newest that ended before O(target).
@@ -50,7 +52,9 @@ options:
     type: str
     default: latest
   data:
-    description: Directory to restore into, for mode V(restore). It is made; only its last part may be missing.
+    description:
+      - Directory to restore into, for mode V(restore). It is made; only its last part may be missing.
+      - V(prepare) works in C(<data>.restored) beside it, and V(finish) leaves what was there in C(<data>.former).
     type: path
   scratch:
     description: Directory with room for a whole cluster, for mode V(drill). Without it the system's own temporary directory.
@@ -90,15 +94,15 @@ backup:
 target:
   description: The moment that was asked for.
   type: str
-  returned: success, for mode restore
+  returned: success, not for mode drill
 data:
   description: The directory.
   type: str
-  returned: success, for mode restore
+  returned: success, not for mode drill
 restored:
   description: What came out, its C(timeline), C(system) identifier, C(lsn), C(last_marker) and how many C(seconds) it took.
   type: dict
-  returned: success, for mode restore, not in check mode
+  returned: success, not for mode drill and not in check mode
 drill:
   description:
     - What the health report reads, C(ok) or the C(problem), C(rpo_seconds) and C(rto_seconds).

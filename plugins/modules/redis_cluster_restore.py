@@ -76,15 +76,16 @@ options:
       namespace:
         description: Namespace of the pod.
         type: str
-        required: true
       selector:
         description: Label selector that fits this pod only.
         type: str
-        required: true
       port:
         description: Port redis-server listens on.
         type: int
         default: 6379
+      socket:
+        description: Instead of a pod, the Unix socket of an empty redis-server without a password, which runs beside the module in the pod of a job.
+        type: path
   timeout:
     description: Longest time for all of it, in seconds.
     type: float

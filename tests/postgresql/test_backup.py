@@ -26,8 +26,10 @@ from ansible_collections.progressive.platform.plugins.module_utils._postgresql.w
 from ansible_collections.progressive.platform.plugins.module_utils._run import Clock, Context, PlatformError, Result
 from ansible_collections.progressive.platform.tests.postgresql import lab as laboratory
 from ansible_collections.progressive.platform.tests.postgresql.lab import PASSWORDS, SETTINGS, Lab, until
+from ansible_collections.progressive.platform.tests.unit.backup import s3
 
 STANZA = "shop"
+simulator = s3.simulator
 
 
 class Archive:
@@ -275,6 +277,71 @@ def test_killed_anywhere_the_next_run_heals(archive: Archive) -> None:
         assert archive.take()["backup"]["id"]
         assert archive.put(mode="drill", scratch=str(archive.folder))["drill"]["ok"]
     archive.sql("drop table ballast")
+
+
+def test_a_bucket_holds_backups_and_archive_as_well(archive: Archive, simulator: str, tmp_path: Path) -> None:
+    """Against moto, a simulator of S3, over TLS, without which pgBackRest speaks to no bucket."""
+    files = (archive.config, archive.members)
+    before = [file.read_text() for file in files]
+    archive.folder.joinpath("ca").mkdir()
+    with s3.secure(simulator, archive.folder / "ca") as (port, authority):
+        s3.emptied(simulator)
+        options = {
+            "repo1-type": "s3",
+            "repo1-path": "/shop",
+            "repo1-s3-bucket": "backups",
+            "repo1-s3-endpoint": "localhost",
+            "repo1-s3-region": "us-east-1",
+            "repo1-s3-uri-style": "path",
+            "repo1-s3-key": "key",
+            "repo1-s3-key-secret": s3.SECRET,
+            "repo1-storage-port": port,
+            "repo1-storage-ca-file": authority,
+        }
+        lines = "".join(f"{name}={value}\n" for name, value in options.items())
+        try:
+            for file, text in zip(files, before, strict=True):
+                file.write_text(text.replace(f"repo1-path={archive.repository}\n", lines))
+            archive.sql("insert into goods values ('in a bucket')")
+            taken = archive.take()
+            point = moment(archive)
+            archive.sql("insert into goods values ('later')")
+            drilled = archive.put(mode="drill", scratch=str(archive.folder))
+            assert drilled["drill"]["ok"] and drilled["backup"]["id"] == taken["backup"]["id"]
+            target = archive.folder / "from-bucket"
+            assert archive.put(target=point, data=str(target))["restored"]["timeline"] > 1
+            shutil.rmtree(target)
+            assert s3.SECRET not in json.dumps([taken, drilled])
+        finally:
+            for file, text in zip(files, before, strict=True):
+                file.write_text(text)
+    shutil.rmtree(archive.folder / "ca")
+
+
+def test_in_the_place_of_the_data(archive: Archive, rows: int) -> None:
+    """The two halves of a restore in place: recovered beside the data, and only then a primary, with today's passwords, that the archive knows."""
+    archive.take()
+    point = moment(archive)
+    archive.sql("insert into goods values ('too late')")
+    archive.archived()
+    place = owned(archive.folder / "volume") / "pgdata"
+    owned(place)
+    (place / "of-the-old-cluster").touch()
+    given = {"data": str(place), "target": point}
+    archive.put(mode="prepare", **given)
+    archive.put(mode="prepare", **given)
+    assert (place / "of-the-old-cluster").exists() and (place.parent / "pgdata.restored/recovery.signal").exists()
+    restored = archive.put(mode="finish", **given)["restored"]
+    history = archive.repository / f"archive/{STANZA}/15-1/{restored['timeline']:08X}.history"
+    assert history.exists() and restored["timeline"] > 1 and (place.parent / "pgdata.former/of-the-old-cluster").exists()
+    with opened(archive, place) as server:
+        assert server.query("select count(*) from goods")[0][0] == str(rows)
+    with pytest.raises(PlatformError, match="there is nothing to put in the place of"):
+        archive.put(mode="finish", **given)
+    shutil.rmtree(place.parent)
+    # A dead branch in the archive, which whoever restores the latest would follow.
+    for path in history.parent.glob(f"{restored['timeline']:08X}*"):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 # ---- the fallback: nothing but PostgreSQL's own programs -----------------------------------------------------------------------

@@ -21,7 +21,7 @@ def backups(options: Options, scene: Scene, until: float) -> Finding:
     """The last backup, and the last drill where one is wanted, are young enough and went well, by the notes the modules leave in ConfigMaps."""
     namespace, record = options["namespace"], options["record"]
     now = scene.cluster.now()
-    begun = _created(scene.cluster.find("ConfigMap", namespace, f"{record}-marker"))
+    begun = _created(scene.cluster.find("ConfigMap", namespace, options.get("since") or f"{record}-marker"))
     since = now - begun if begun else None
     problems: list[str] = []
     details: dict[str, t.Any] = {}
@@ -41,7 +41,8 @@ def backups(options: Options, scene: Scene, until: float) -> Finding:
 
 
 def judge(kind: str, note: t.Mapping[str, t.Any] | None, moment: str, limit: float, now: float, since: float | None) -> tuple[str, str]:
-    """What is seen, and what is wrong with it. ``since``: how long there has been a cluster, in seconds; a young one need not have a backup yet."""
+    """What is seen, and what is wrong with it. ``since``: how long there has been a cluster that is backed up, in seconds; a young one
+    need not have a backup yet."""
     if note is None:
         if since is not None and since <= limit:
             return f"no {kind} yet, the cluster is {age(since)} old", ""
@@ -52,7 +53,7 @@ def judge(kind: str, note: t.Mapping[str, t.Any] | None, moment: str, limit: flo
         return f"unreadable note of a {kind}", f"the note of the last {kind} cannot be read; run playbooks/{kind}.yml"
     said = f"last {kind} {age(max(old, 0.0))} ago"
     if kind == "drill":
-        said += f", RPO {age(note.get('rpo_seconds', 0))}, RTO {age(note.get('rto_seconds', 0))}"
+        said += f", RPO {age(note.get('rpo_seconds') or 0)}, RTO {age(note.get('rto_seconds') or 0)}"
     if kind == "drill" and not note.get("ok"):
         return said, f"the last drill, {age(max(old, 0.0))} ago, failed: {note.get('problem', 'it was not finished')}"
     if old > limit:

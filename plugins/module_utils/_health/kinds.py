@@ -94,6 +94,7 @@ KINDS: dict[str, Kind] = {
         {
             **NAMESPACE,
             "record": {"type": "str", "required": True},
+            "since": {"type": "str", "default": ""},
             "maximum_age": {"type": "float", "default": 26.0},
             "drill_maximum_age": {"type": "float", "default": 0.0},
         },
@@ -138,6 +139,7 @@ KINDS: dict[str, Kind] = {
             "synchronous": {"type": "bool", "default": False},
             "lag": {"type": "int", "default": 16777216},
             "delay": {"type": "float", "default": 30.0},
+            "archive": {"type": "str", "default": ""},
             "password_secret": {
                 "type": "dict",
                 "options": {"namespace": {"type": "str"}, "name": {"type": "str", "required": True}},

@@ -87,7 +87,7 @@ def problems_of(seen: Observation, options: Options) -> list[str]:
             )
         if member.failsafe or member.silence > SILENT:
             problems.append(f"{member.target.name} has not reached the API server for {age(member.silence)}")
-    return problems + _facts(seen)
+    return problems + _facts(seen, options)
 
 
 def misled(seen: Observation, service: str, addresses: set[str]) -> list[str]:
@@ -145,7 +145,7 @@ def _commits(seen: Observation, options: Options) -> list[str]:
     return ["no standby is synchronous: what is committed now is on the primary alone"]
 
 
-def _facts(seen: Observation) -> list[str]:
+def _facts(seen: Observation, options: Options) -> list[str]:
     if seen.facts is None:
         return [f"the primary does not answer to SQL: {seen.facts_problem}"] if seen.facts_problem else []
     problems = [
@@ -161,7 +161,8 @@ def _facts(seen: Observation) -> list[str]:
     archive = seen.facts.archive
     if archive.mode != "off" and archive.failing:
         last = f"the last success was {age(archive.last)} ago" if archive.last is not None else "it never succeeded"
-        problems.append(f"the archive of WAL fails ({plural(archive.failed, 'failure')}, {last})")
+        where = f" in {options['archive']}" if options.get("archive") else ""
+        problems.append(f"the archive of WAL{where} fails ({plural(archive.failed, 'failure')}, {last})")
     return problems
 
 

@@ -84,6 +84,9 @@ class Provider(t.Protocol):
     def take(self, kind: str, source: Address, system: str, keep: int, within: float) -> Taken:
         """Take a backup, and let those go that are more than ``keep``, with the WAL that only they needed."""
 
+    def archive_command(self, directory: Path) -> str:
+        """What a server on that directory archives with; empty where somebody else fetches its WAL."""
+
     def restore(self, taken: Taken, directory: Path, target: str, action: str, within: float) -> None:
         """Fill an empty directory that starts as a recovery up to ``target`` (a time, or latest), at which it pauses, ends or becomes a primary."""
 
@@ -166,6 +169,10 @@ class PgBackRest:
     def restore(self, taken: Taken, directory: Path, target: str, action: str, within: float) -> None:
         point = ["--type=default"] if target == LATEST else ["--type=time", f"--target={_moment(target)}", f"--target-action={action}"]
         self._call(within, "restore", f"--set={taken.id}", f"--pg1-path={directory}", *point)
+
+    def archive_command(self, directory: Path) -> str:
+        options = [f"--config={self._config}", f"--stanza={self._stanza}", f"--pg1-path={directory}"]
+        return f"{shlex.join(['pgbackrest', *options, '--log-level-console=off', 'archive-push'])} %p"
 
     def _info(self) -> Json:
         text = self._call(QUESTION_WITHIN, "info", "--output=json")
@@ -273,6 +280,9 @@ class BaseBackup:
             file.writelines(f"{name} = '{value.replace(chr(39), chr(39) * 2)}'\n" for name, value in settings.items())
         (directory / "recovery.signal").touch(mode=0o600)
         self._programs.own(directory / "recovery.signal")
+
+    def archive_command(self, directory: Path) -> str:
+        return ""
 
     def _unpack(self, archive: Path, directory: Path, within: float) -> None:
         with archive.open("rb") as file:

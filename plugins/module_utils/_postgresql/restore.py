@@ -13,11 +13,11 @@ import shutil
 import tempfile
 import time
 import typing as t
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ansible_collections.progressive.platform.plugins.module_utils._backup.catalog import parse_time
-from ansible_collections.progressive.platform.plugins.module_utils._kube.client import ApiError
+from ansible_collections.progressive.platform.plugins.module_utils._kube.client import ApiError, connect
 from ansible_collections.progressive.platform.plugins.module_utils._postgresql import marker
 from ansible_collections.progressive.platform.plugins.module_utils._postgresql.backup import (
     COMPONENT,
@@ -28,7 +28,7 @@ from ansible_collections.progressive.platform.plugins.module_utils._postgresql.b
     store_of,
 )
 from ansible_collections.progressive.platform.plugins.module_utils._postgresql.converge import CONSTRAINTS as MEMBER_CONSTRAINTS
-from ansible_collections.progressive.platform.plugins.module_utils._postgresql.converge import opened
+from ansible_collections.progressive.platform.plugins.module_utils._postgresql.converge import opened, secret_of
 from ansible_collections.progressive.platform.plugins.module_utils._postgresql.members import Cluster
 from ansible_collections.progressive.platform.plugins.module_utils._postgresql.model import Member
 from ansible_collections.progressive.platform.plugins.module_utils._postgresql.programs import Programs
@@ -40,20 +40,29 @@ from ansible_collections.progressive.platform.plugins.module_utils._postgresql.p
     provider_of,
 )
 from ansible_collections.progressive.platform.plugins.module_utils._postgresql.scratch import Server, empty_directory, refuse_no_room
-from ansible_collections.progressive.platform.plugins.module_utils._postgresql.wire import Lost, Row, SqlError
+from ansible_collections.progressive.platform.plugins.module_utils._postgresql.wire import (
+    Lost,
+    Row,
+    SqlError,
+    identifier,
+    literal,
+    verifier,
+)
 from ansible_collections.progressive.platform.plugins.module_utils._run import Clock, Context, Params, PlatformError, Result
 
 ARCHIVED_WITHIN = 120.0
 """Seconds for the archive to get the segment that a drill's rows are in."""
 DIGEST_WITHIN = 600.0
 SHOWN = 5
+RESTORED, FORMER = ".restored", ".former"
+"""What a data directory's name ends with until it takes the place of the data, and afterwards."""
 ROOM = "progressive-drill-"
 ABANDONED = 86400.0
 """Seconds after which a drill's directory is nobody's any more."""
 
 ARGUMENTS: dict[str, t.Any] = {
     **REPOSITORY,
-    "mode": {"type": "str", "choices": ["restore", "drill"], "default": "restore"},
+    "mode": {"type": "str", "choices": ["restore", "drill", "prepare", "finish"], "default": "restore"},
     "backup": {"type": "str", "default": LATEST},
     "target": {"type": "str", "default": LATEST},
     "data": {"type": "path"},
@@ -63,7 +72,12 @@ ARGUMENTS: dict[str, t.Any] = {
 }
 CONSTRAINTS: dict[str, t.Any] = {
     "mutually_exclusive": MEMBER_CONSTRAINTS["mutually_exclusive"],
-    "required_if": [["mode", "restore", ["data"]], ["mode", "drill", ["pods", "addresses"], True]],
+    "required_if": [
+        ["mode", "restore", ["data"]],
+        ["mode", "prepare", ["data"]],
+        ["mode", "finish", ["data"]],
+        ["mode", "drill", ["pods", "addresses"], True],
+    ],
 }
 
 
@@ -84,7 +98,7 @@ def run(params: Params, context: Context) -> Result:
             "Nothing was restored; name the other cluster's backups with backup_name, or leave out system."
         )
     task = _Task(params, context, programs, provider, taken)
-    return task.drill() if params["mode"] == "drill" else task.restore()
+    return {"drill": task.drill, "restore": task.restore, "prepare": task.prepare, "finish": task.finish}[params["mode"]]()
 
 
 def _refuse_unreadable(target: str) -> None:
@@ -141,6 +155,59 @@ class _Task:
         ticks = server.query("select to_regclass('progressive_platform.tick') is not null")[0][0] == "t"
         last = server.query("select max(at)::text from progressive_platform.tick")[0][0] if ticks else None
         return {"timeline": timeline, "system": system, "lsn": lsn, "last_marker": last}
+
+    # ---- in the place of a cluster's data, in two steps: only the second needs it to stand still -----------------------------
+
+    def prepare(self) -> Result:
+        """A directory beside the data that has been recovered up to the target, and waits there. What a killed run left of it is replaced."""
+        data = Path(self.params["data"])
+        restored = data.with_name(f"{data.name}{RESTORED}")
+        result: Result = {**self._facts(), "changed": True, "target": self.params["target"], "data": str(data)}
+        if self.context.check:
+            return result
+        shutil.rmtree(restored, ignore_errors=True)
+        refuse_no_room(data.parent, self.taken.size, f"Backup {self.taken.id}, beside the data that are there,")
+        directory = empty_directory(restored, self.programs)
+        try:
+            latest = {"recovery_target": "immediate", "recovery_target_action": "pause"} if self.params["target"] == LATEST else {}
+            with self._server(directory, self.params["target"], "pause", latest) as server:
+                server.until("select pg_get_wal_replay_pause_state() = 'paused'", f"it has come to {self.params['target']}")
+                server.stop()
+        except BaseException:
+            shutil.rmtree(restored, ignore_errors=True)
+            raise
+        result["restored"] = {"seconds": round(self.clock.now() - self.began, 3)}
+        return result
+
+    def finish(self) -> Result:
+        """Make it a primary of a timeline that the archive knows, with today's passwords, and put it in the place of the data, which stay beside it."""
+        data = Path(self.params["data"])
+        restored, former = data.with_name(f"{data.name}{RESTORED}"), data.with_name(f"{data.name}{FORMER}")
+        if not restored.is_dir():
+            raise PlatformError(f"{restored} is not there, so there is nothing to put in the place of {data}. Prepare it first.")
+        result: Result = {**self._facts(), "changed": True, "target": self.params["target"], "data": str(data)}
+        if self.context.check:
+            return result
+        latest = {"recovery_target": "", "recovery_target_time": ""} if self.params["target"] == LATEST else {}
+        secret = _secret(self.params, self.context)
+        with Server(restored, self.programs, self.clock, self.deadline) as server:
+            command = self.provider.archive_command(restored)
+            archive = {"archive_mode": "on", "archive_command": command} if command else {}
+            server.start({"recovery_target_action": "promote", **archive, **latest})
+            server.until("select not pg_is_in_recovery()", "it is a primary")
+            for login, password in logins(secret).items():
+                server.query(f"alter role {identifier(login)} password {literal(verifier(password))}")
+            result["restored"] = self._reached(server)
+            server.query("checkpoint", within=DIGEST_WITHIN)
+            if command:
+                self._archived(_scratch_asker(server))
+            server.stop()
+        shutil.rmtree(former, ignore_errors=True)
+        if data.exists():
+            data.rename(former)
+        restored.rename(data)
+        result["restored"]["seconds"] = round(self.clock.now() - self.began, 3)
+        return result
 
     # ---- drill -----------------------------------------------------------------------------------------------------------
 
@@ -250,12 +317,12 @@ class _Task:
             shutil.rmtree(room, ignore_errors=True)
 
     @contextlib.contextmanager
-    def _server(self, directory: Path, target: str, action: str = "promote") -> Iterator[Server]:
+    def _server(self, directory: Path, target: str, action: str = "promote", settings: Mapping[str, str] | None = None) -> Iterator[Server]:
         self._told(f"backup {self.taken.id}: {self.taken.size / 1e6:.0f} MB are restored")
         self.provider.restore(self.taken, directory, target, action, self.deadline - self.clock.now())
         self._told(f"backup {self.taken.id}: the archive's WAL is applied up to {target}")
         with Server(directory, self.programs, self.clock, self.deadline) as server:
-            server.start()
+            server.start(settings)
             yield server
 
     def _facts(self) -> dict[str, t.Any]:
@@ -271,6 +338,22 @@ class _Task:
 
     def _told(self, text: str, done: bool = False) -> None:
         self.context.progress.report(COMPONENT, text, done=done)
+
+
+def _secret(params: Params, context: Context) -> dict[str, str]:
+    """The values of the Secret with the cluster's own passwords; empty when none is named."""
+    if not params.get("password_secret"):
+        return {}
+    with connect(params, context.clock) as client:
+        return secret_of(params, client, "password_secret")
+
+
+def logins(secret: Mapping[str, str]) -> dict[str, str]:
+    """The passwords that a cluster has now, by login; the restored data may have older ones."""
+    found = {"postgres": secret.get("superuser", "")}
+    for login, key in (("replicator", "replication"), ("rewind", "rewind")):
+        found[secret.get(f"{key}.login") or login] = secret.get(key, "")
+    return {login: password for login, password in found.items() if password}
 
 
 def _asker(cluster: Cluster, primary: Member) -> marker.Ask:

@@ -50,10 +50,14 @@ ARGUMENTS: dict[str, t.Any] = {
     "scratch": {
         "type": "dict",
         "options": {
-            "namespace": {"type": "str", "required": True},
-            "selector": {"type": "str", "required": True},
+            "namespace": {"type": "str"},
+            "selector": {"type": "str"},
             "port": {"type": "int", "default": 6379},
+            "socket": {"type": "path"},
         },
+        "required_one_of": [["socket", "selector"]],
+        "mutually_exclusive": [["socket", "selector"]],
+        "required_together": [["namespace", "selector"]],
     },
     "timeout": {"type": "float", "default": 3600.0},
 }
@@ -297,6 +301,10 @@ class _Task:
             with scratch_server(self.clock) as receiver:
                 yield receiver
             return
+        if given.get("socket"):
+            with beside(given["socket"], self.clock) as receiver:
+                yield receiver
+            return
         with connect(self.params, self.clock) as client:
             pods = Pods(client, given["namespace"], given["selector"], given["port"])
             with Cluster(pods, credentials.access_of(self.params, client), self.clock) as cluster:
@@ -413,22 +421,43 @@ def scratch_server(clock: Clock) -> Iterator[Receiver]:
         options = ["--port", "0", "--unixsocket", path, "--unixsocketperm", "700", "--dir", directory, "--save", "", "--appendonly", "no"]
         process = subprocess.Popen([program, *options], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
-
-            def dial() -> Connection:
-                sock = socket.socket(socket.AF_UNIX)
-                try:
-                    sock.connect(path)
-                except OSError as error:
-                    sock.close()
-                    raise ConnectionLost(f"the scratch server does not answer: {error}") from error
-                return Connection(sock, clock)
-
             deadline = clock.now() + START_WITHIN
             while not Path(path).exists():
                 if process.poll() is not None or clock.now() > deadline:
                     raise PlatformError(f"{program} did not start for the drill. Try it: {program} --port 0 --unixsocket {path}")
                 clock.sleep(0.02)
-            yield Receiver("the scratch server", slots.ALL, dial)
+            yield _receiver_at(path, clock)
         finally:
             process.kill()
             process.wait(START_WITHIN)
+
+
+@contextlib.contextmanager
+def beside(path: str, clock: Clock) -> Iterator[Receiver]:
+    """A redis-server that somebody else started for the drill, and that only this pod reaches; it must be empty."""
+    deadline = clock.now() + START_WITHIN
+    while not Path(path).exists():
+        if clock.now() > deadline:
+            raise PlatformError(
+                f"No redis-server listens at {path} (scratch.socket), still after {START_WITHIN:.0f} s. See the log of the one beside."
+            )
+        clock.sleep(0.1)
+    receiver = _receiver_at(path, clock)
+    with contextlib.closing(receiver.connect()) as connection:
+        held = connection.call([("DBSIZE",)], clock.now() + refill.ANSWER_WITHIN)[0]
+    if held:
+        raise PlatformError(f"The scratch server at {path} is not empty ({held} keys); it is not touched.")
+    yield receiver
+
+
+def _receiver_at(path: str, clock: Clock) -> Receiver:
+    def dial() -> Connection:
+        sock = socket.socket(socket.AF_UNIX)
+        try:
+            sock.connect(path)
+        except OSError as error:
+            sock.close()
+            raise ConnectionLost(f"the scratch server does not answer: {error}") from error
+        return Connection(sock, clock)
+
+    return Receiver("the scratch server", slots.ALL, dial)

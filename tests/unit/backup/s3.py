@@ -6,17 +6,24 @@
 
 from __future__ import annotations
 
+import contextlib
+import datetime
 import fcntl
 import socket
+import socketserver
+import ssl
 import subprocess
 import sys
+import threading
 import time
 import typing as t
+import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from ansible_collections.progressive.platform.plugins.module_utils._kube import certificate
 
 ROOT = Path(__file__).resolve().parents[3]
 SIMULATOR = ["moto[s3]==5.2.5", "flask", "flask-cors"]
@@ -74,3 +81,42 @@ def emptied(simulator: str) -> dict[str, t.Any]:
         headers = {"authorization": "AWS4-HMAC-SHA256 Credential=key/20261123/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=0"}
         urllib.request.urlopen(urllib.request.Request(f"{simulator}{path}", method=method, headers=headers), timeout=20).close()
     return bucket_of(simulator)
+
+
+@contextlib.contextmanager
+def secure(simulator: str, folder: Path) -> Iterator[tuple[int, Path]]:
+    """The simulator behind TLS, as localhost: its port, and the file of its authority. moto's own TLS hangs up without a farewell, which OpenSSL minds."""
+    now = datetime.datetime.now(datetime.UTC)
+    authority = certificate.authority("test authority", 3650, now)
+    pair = certificate.issue(authority, ["localhost"], 90, now)
+    for name, text in (("ca.crt", authority.cert), ("tls.crt", pair.cert), ("tls.key", pair.key)):
+        (folder / name).write_text(text)
+        (folder / name).chmod(0o644)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "tls.crt", folder / "tls.key")
+    host, port = urllib.parse.urlsplit(simulator).netloc.split(":")
+
+    class Proxy(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            with (
+                contextlib.suppress(OSError),
+                context.wrap_socket(self.request, server_side=True) as client,
+                socket.create_connection((host, int(port))) as server,
+            ):
+                back = threading.Thread(target=copied, args=(server, client), daemon=True)
+                back.start()
+                copied(client, server)
+                back.join(30)
+
+    def copied(source: socket.socket, target: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                target.sendall(data)
+        with contextlib.suppress(OSError):
+            target.unwrap() if isinstance(target, ssl.SSLSocket) else target.shutdown(socket.SHUT_WR)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Proxy) as proxy:
+        proxy.daemon_threads = True
+        threading.Thread(target=proxy.serve_forever, args=(0.05,), daemon=True).start()
+        yield proxy.server_address[1], folder / "ca.crt"
+        proxy.shutdown()
