@@ -47,7 +47,10 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "postgresql_cluster": ({"addresses": ["a:1"], "members": 0}, "members is 0; at least 1 is wanted"),
     "postgresql_cluster_info": ({"addresses": ["a"]}, "'a' is not host:port"),
     "postgresql_restore": ({"data": NOWHERE, "target": "yesterday"}, "target is 'yesterday'"),
-    "postgresql_restore_in_place": ({"pods": {"namespace": "x", "selector": "a=b"}, "cronjob": "y", "target": "yesterday"}, "target is 'yesterday'"),
+    "postgresql_restore_in_place": (
+        {"pods": {"namespace": "x", "selector": "a=b"}, "cronjob": "y", "target": "yesterday"},
+        "target is 'yesterday'",
+    ),
     "preflight": ({"roles": ["nonsense"], "server": False}, "there is no role nonsense"),
     "redis_cluster": ({"addresses": ["a:1"], "masters": 2}, "masters is 2; a Redis Cluster needs at least 3"),
     "redis_cluster_backup": ({"addresses": ["a:1"]}, "missing required arguments: storage"),
