@@ -62,6 +62,9 @@ options:
         exposition with these metrics.
       - C(transaction) takes C(namespace), C(service), C(port), C(path), C(body) and C(steps) (C(component), C(backend) or
         C(component/backend)). One request succeeds in every step.
+      - C(edge) takes C(namespace) and C(service) of a gateway, C(host), C(paths), C(open) (paths that ask for no token; none does, where this is empty),
+        C(authority) (a Secret with C(ca.crt)) and C(minimum). Every path leads to a backend, or is refused where it asks for a token.
+        Port 80 redirects.
       - C(mesh) takes C(namespace) and C(service) of the control plane, C(namespaces) that are in the mesh, C(revision), C(tag), C(certificate_hours)
         (that every proxy's certificate must still last) and C(mtls). With C(mtls=STRICT) the API server, which is in no mesh, asks every pod in plain text
         and must get no answer.

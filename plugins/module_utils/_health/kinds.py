@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible_collections.progressive.platform.plugins.module_utils._health import (
     backups,
+    edge,
     foundation,
     mesh,
     mongodb,
@@ -97,6 +98,16 @@ KINDS: dict[str, Kind] = {
             "since": {"type": "str", "default": ""},
             "maximum_age": {"type": "float", "default": 26.0},
             "drill_maximum_age": {"type": "float", "default": 0.0},
+        },
+    ),
+    "edge": Kind(
+        edge.edge,
+        {
+            **{name: spec for name, spec in SERVICE.items() if name != "port"},
+            "host": {"type": "str", "required": True},
+            "paths": {"type": "list", "elements": "str", "default": ["/"]},
+            "open": {"type": "list", "elements": "str", "default": []},
+            "authority": {"type": "str", "default": ""},
         },
     ),
     "mesh": Kind(

@@ -16,8 +16,8 @@ import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
 ROLES = Path(__file__).resolve().parents[3] / "roles"
-NAMES = ["agents", "app", "baseline", "catalog", "istio", "mongodb", "postgresql", "redis_cluster", "workload"]
-WITH_TASKS = ["agents", "app", "baseline", "istio", "mongodb", "postgresql", "redis_cluster"]
+NAMES = ["agents", "app", "baseline", "catalog", "gateway", "istio", "mongodb", "postgresql", "redis_cluster", "workload"]
+WITH_TASKS = ["agents", "app", "baseline", "gateway", "istio", "mongodb", "postgresql", "redis_cluster"]
 VERBS = ["absent", "converge", "deploy", "main", "preflight", "verify"]
 MORE_VERBS = {"backup", "debug", "drill", "info", "restore", "retire", "rotate"}  # of their own playbooks, where a component has them
 PREFIXES = {"catalog": ("catalog_", "platform_")}

@@ -1,0 +1,111 @@
+# Copyright: progressive.platform contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Checks of a gateway: every route leads to a backend, what is closed is closed, port 80 only redirects (private: may change without notice)."""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import ssl
+import typing as t
+from collections.abc import Mapping
+
+from ansible_collections.progressive.platform.plugins.module_utils._health.cluster import Endpoint
+from ansible_collections.progressive.platform.plugins.module_utils._health.model import Finding, Options
+from ansible_collections.progressive.platform.plugins.module_utils._health.scene import Scene
+from ansible_collections.progressive.platform.plugins.module_utils._health.services import every_pod
+from ansible_collections.progressive.platform.plugins.module_utils._kube.forward import forward
+from ansible_collections.progressive.platform.plugins.module_utils._run import PlatformError
+
+# Envoy says with it how long the backend took, so an answer that has it is the backend's.
+FROM_BACKEND = "x-envoy-upstream-service-time"
+
+
+class Reply(t.NamedTuple):
+    """What the gateway answered; names of headers in small letters."""
+
+    status: int
+    headers: Mapping[str, str]
+
+    @property
+    def from_backend(self) -> bool:
+        return FROM_BACKEND in self.headers
+
+
+def edge(options: Options, scene: Scene, until: float) -> Finding:
+    """Every pod of the gateway serves every path over TLS (closed ones refuse who has no token), and redirects plain text."""
+    trust = trusted(scene, options)
+    plain, secure = (scene.cluster.endpoints(options["namespace"], options["service"], name)[0].port for name in ("80", "443"))
+
+    def ask(at: Endpoint) -> str:
+        problems = []
+        for path in options["paths"]:
+            reply = request(scene, at._replace(port=secure), options["host"], path, until, trust)
+            problems.append(path_problem(path, reply, closed=bool(options["open"]) and not is_open(path, options["open"])))
+        redirect = request(scene, at._replace(port=plain), options["host"], "/", until)
+        problems.append(redirect_problem(redirect, options["host"]))
+        return "; ".join(problem for problem in problems if problem)
+
+    return every_pod("every route leads to a backend, port 80 to https", {**options, "port": "443"}, scene, ask)
+
+
+def trusted(scene: Scene, options: Options) -> ssl.SSLContext:
+    """TLS as a client of the host speaks it; by the authority in a Secret where there is one."""
+    if not options["authority"]:
+        return ssl.create_default_context()
+    secret = scene.cluster.find("Secret", options["namespace"], options["authority"])
+    certificate = ((secret or {}).get("data") or {}).get("ca.crt")
+    if not certificate:
+        raise PlatformError(f"Secret {options['namespace']}/{options['authority']} has no ca.crt to trust the gateway by")
+    return ssl.create_default_context(cadata=base64.b64decode(certificate).decode())
+
+
+def request(scene: Scene, at: Endpoint, host: str, path: str, until: float, trust: ssl.SSLContext | None = None) -> Reply:
+    """One GET to a pod of the gateway for the host, with TLS where ``trust`` says by whom."""
+    left = max(0.1, until - scene.clock.now())
+    sock = forward(scene.cluster.client, at.namespace, at.pod, at.port, timeout=min(left, 10.0))
+    connection = http.client.HTTPConnection(host)
+    try:
+        sock.settimeout(left)
+        connection.sock = trust.wrap_socket(sock, server_hostname=host) if trust else sock
+        connection.request("GET", path, headers={"connection": "close"})
+        response = connection.getresponse()
+        response.read()
+        return Reply(response.status, {key.lower(): value for key, value in response.getheaders()})
+    except ssl.SSLCertVerificationError as error:
+        raise PlatformError(f"its certificate is not good for {host}: {error.verify_message}") from error
+    except (OSError, http.client.HTTPException) as error:
+        raise PlatformError(f"GET {path} for {host} on port {at.port} failed: {sock.failure or error or type(error).__name__}") from error
+    finally:
+        connection.close()
+        sock.close()
+
+
+def is_open(path: str, patterns: t.Iterable[str]) -> bool:
+    """As AuthorizationPolicy compares: exactly, or by a prefix or suffix where the pattern has a star."""
+    return any(
+        path == pattern
+        or (pattern.endswith("*") and path.startswith(pattern[:-1]))
+        or (pattern.startswith("*") and path.endswith(pattern[1:]))
+        for pattern in patterns
+    )
+
+
+def path_problem(path: str, reply: Reply, closed: bool) -> str:
+    if closed and reply.from_backend:
+        return f"{path} was let through to a backend without a token"
+    if closed:
+        return "" if reply.status == 403 else f"{path} answered {reply.status} to who has no token; 403 is wanted"
+    if not reply.from_backend:
+        return f"{path} leads to no backend: the gateway itself answered {reply.status}"
+    return f"{path}: the backend answered {reply.status}" if reply.status in (502, 503, 504) else ""
+
+
+def redirect_problem(reply: Reply, host: str) -> str:
+    """A person on port 80 is sent to https, and gets nothing else."""
+    place = reply.headers.get("location", "")
+    if reply.status in (301, 308) and place.startswith(f"https://{host}"):
+        return ""
+    return f"port 80 answered {reply.status}{f' to {place}' if place else ''}; a redirect to https://{host} is wanted"

@@ -1,0 +1,367 @@
+# Copyright: progressive.platform contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The mesh and its edge as they are sent, probed by real requests: what must pass passes, the rest is stopped (`make mesh` before).
+
+The probes are the tables of docs/istio.md; PROGRESSIVE_WRITE_DOCS=1 writes them anew, and otherwise they must say what was seen.
+"""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import json
+import os
+import re
+import socket
+import ssl
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.progressive.platform.plugins.module_utils._kube.client import Client
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCS = ROOT / "docs/istio.md"
+NAMESPACE = "mesh-probes"
+COMPONENTS = ["baseline", "istio", "redis_cluster", "gateway", "app", "agents"]
+HOST = "api.progressive.local"
+ISSUER = "https://progressive.local/auth"
+AUDIENCE = "progressive-framework-v5"
+RUN_TIMEOUT = 900
+PATIENCE = 60.0  # seconds that a policy may take to reach a proxy
+
+pytestmark = pytest.mark.slow
+
+
+def encoded(content: bytes) -> str:
+    return base64.urlsafe_b64encode(content).rstrip(b"=").decode()
+
+
+class Keys:
+    """An issuer: its public keys as JWKS, and tokens."""
+
+    def __init__(self) -> None:
+        self.private = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+        numbers = self.private.public_key().public_numbers()
+        self.jwks = {
+            "keys": [
+                {
+                    "kty": "RSA",
+                    "kid": "probe",
+                    "alg": "RS256",
+                    "use": "sig",
+                    "n": encoded(numbers.n.to_bytes(256, "big")),
+                    "e": encoded(numbers.e.to_bytes(3, "big")),
+                }
+            ]
+        }
+
+    def token(self, algorithm: str = "RS256", lasts: int = 3600, **claims: Any) -> str:
+        header = {"alg": algorithm, "typ": "JWT", "kid": "probe"}
+        body = {"iss": ISSUER, "aud": AUDIENCE, "sub": "somebody", "scope": "use", "exp": int(time.time()) + lasts, **claims}
+        signed = f"{encoded(json.dumps(header).encode())}.{encoded(json.dumps(body).encode())}"
+        signature = b"" if algorithm == "none" else self.private.sign(signed.encode(), padding.PKCS1v15(), hashes.SHA256())
+        return f"{signed}.{encoded(signature)}"
+
+
+def playbook(name: str, variables: Path, *options: str) -> str:
+    command = [
+        str(ROOT / ".venv/bin/ansible-playbook"),
+        "-i",
+        "inventories/local",
+        f"playbooks/{name}.yml",
+        "-e",
+        f"@{variables}",
+        *options,
+    ]
+    environment = {**os.environ, "ANSIBLE_NOCOLOR": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=RUN_TIMEOUT, check=False)
+    assert done.returncode == 0, (done.stdout + done.stderr)[-5000:]
+    return done.stdout
+
+
+class Mesh:
+    """The platform in the mesh, and ways to ask it from inside and outside."""
+
+    def __init__(self, client: Client, kubectl: Callable[..., str], variables: Path, keys: Keys) -> None:
+        self.client, self.kubectl, self.variables, self.keys = client, kubectl, variables, keys
+
+    def address(self, selector: str) -> str:
+        """A ready pod's address, reached from this machine as from any place outside of the mesh."""
+        path = f"/api/v1/namespaces/{NAMESPACE}/pods"
+        pods = self.client.get(path, labelSelector=selector)["items"]
+        ready = [
+            pod for pod in pods if any(one["type"] == "Ready" and one["status"] == "True" for one in pod["status"].get("conditions", []))
+        ]
+        assert ready, f"no ready pod has {selector}"
+        return str(ready[0]["status"]["podIP"])
+
+    def edge(self, method: str, path: str, *, port: int = 443, host: str = HOST, **headers: str) -> tuple[int, dict[str, str], bytes]:
+        """A request of the world to the gateway."""
+        where = self.address("app=edge")
+        connection = http.client.HTTPConnection(host, timeout=20)
+        connection.sock = socket.create_connection((where, port), timeout=10)
+        try:
+            if port == 443:
+                secret = self.client.get(f"/api/v1/namespaces/{NAMESPACE}/secrets/edge-tls")
+                trust = ssl.create_default_context(cadata=base64.b64decode(secret["data"]["ca.crt"]).decode())
+                connection.sock = trust.wrap_socket(connection.sock, server_hostname=host)
+            connection.putrequest(method, path, skip_host=True)
+            body = b'{"profile": {}}' if method == "POST" else b""
+            for name, value in {"host": host, "content-type": "application/json", "content-length": str(len(body)), **headers}.items():
+                connection.putheader(name, value)
+            connection.endheaders(body)
+            answer = connection.getresponse()
+            return answer.status, {key.lower(): value for key, value in answer.getheaders()}, answer.read()
+        finally:
+            connection.close()
+
+    def inside(self, who: str, method: str, url: str) -> str:
+        """What a pod gets: a status, or ``refused`` when nobody answers. Its own Python asks."""
+        script = (
+            "import sys, urllib.request as r, urllib.error as e\n"
+            "method, url = sys.argv[1:]\n"
+            "data = b'{\"profile\": {}}' if method in ('POST', 'PUT') else None\n"
+            "try: print(r.urlopen(r.Request(url, data, {'content-type': 'application/json'}, method=method), timeout=15).status)\n"
+            "except e.HTTPError as error: print(error.code)\n"
+            "except Exception: print('refused')\n"
+        )
+        container = [] if who.startswith("pod/") else ["-c", "app" if "framework" in who else who.split("/")[1].removesuffix("-deployment")]
+        return self.kubectl("-n", NAMESPACE, "exec", who, *container, "--", "python3", "-c", script, method, url).strip()
+
+
+@pytest.fixture(scope="module")
+def keys() -> Keys:
+    return Keys()
+
+
+@pytest.fixture(scope="module")
+def variables(tmp_path_factory: pytest.TempPathFactory, keys: Keys) -> Path:
+    file = tmp_path_factory.mktemp("mesh") / "variables.json"
+    wanted = {
+        "platform_namespace": NAMESPACE,
+        "platform_components": COMPONENTS,
+        "platform_reports_dir": str(file.parent / "reports"),
+        "redis_cluster_delete_volumes": True,
+        "teardown_confirm": "local",
+        "gateway_jwt": {"issuer": ISSUER, "audiences": [AUDIENCE], "jwks": json.dumps(keys.jwks), "claims": {"scope": ["use"]}},
+        "agents_services": {
+            "mca": {"labels": {"component": "coordination-agent"}, "environment": {"AGENT_SPECIALIZATION": "coordination"}},
+            "npa": {"labels": {"component": "nutrition-agent"}, "environment": {"AGENT_SPECIALIZATION": "nutrition"}},
+            "npa-canary": {
+                "names": {"service": "npa-service-canary"},
+                "labels": {"component": "nutrition-agent"},
+                "environment": {"AGENT_SPECIALIZATION": "nutrition"},
+            },
+            "wpa": {"labels": {"component": "workout-agent"}, "environment": {"AGENT_SPECIALIZATION": "workout"}},
+        },
+        "gateway_routes": {
+            "mca": {"prefix": "/api/v1/agents/mca", "rewrite": "/api/v1", "service": "mca-service", "timeout": 45, "attempt_timeout": 20},
+            "npa": {
+                "prefix": "/api/v1/agents/npa",
+                "rewrite": "/api/v1",
+                "service": "npa-service",
+                "canary": {"service": "npa-service-canary", "weight": 10, "header": "x-canary"},
+            },
+            "api": {"prefix": "/api/v1", "service": "progressive-framework-v5-service", "attempt_timeout": 10},
+            "default": {"prefix": "/", "service": "progressive-framework-v5-service"},
+        },
+    }
+    file.write_text(json.dumps(wanted))
+    return file
+
+
+@pytest.fixture(scope="module")
+def mesh(client: Client, kubeconfig: str, variables: Path, keys: Keys) -> Iterator[Mesh]:
+    cache = Path(kubeconfig).parents[1]
+
+    def kubectl(*arguments: str) -> str:
+        command = [str(cache / "bin/kubectl"), "--kubeconfig", kubeconfig, *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    try:
+        playbook("site", variables)
+        image = client.get(f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments/npa-deployment")["spec"]["template"]["spec"]["containers"][0][
+            "image"
+        ]
+        client.request("POST", f"/api/v1/namespaces/{NAMESPACE}/pods", stranger(image))
+        kubectl("-n", NAMESPACE, "wait", "--for=condition=Ready", "pod/stranger", "--timeout=120s")
+        yield Mesh(client, kubectl, variables, keys)
+    finally:
+        playbook("teardown", variables)
+
+
+def stranger(image: str) -> dict[str, Any]:
+    """A pod of the same namespace without a proxy, which serves something on a port that no Service names."""
+    allowed = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}, "readOnlyRootFilesystem": True}
+    container = {"name": "stranger", "image": image, "command": ["python3", "-m", "http.server", "12345", "--directory", "/app"]}
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "stranger", "labels": {"sidecar.istio.io/inject": "false"}},
+        "spec": {
+            "containers": [{**container, "securityContext": allowed, "readinessProbe": {"tcpSocket": {"port": 12345}}}],
+            "securityContext": {"runAsNonRoot": True, "runAsUser": 1001, "seccompProfile": {"type": "RuntimeDefault"}},
+            "terminationGracePeriodSeconds": 0,
+            "tolerations": [{"operator": "Exists"}],
+        },
+    }
+
+
+def settled(ask: Callable[[], str], wanted: str) -> str:
+    """The answer; asked again while it is not the one wanted, for a new rule takes a moment to reach every proxy."""
+    deadline = time.monotonic() + PATIENCE
+    while (seen := ask()) != wanted and time.monotonic() < deadline:
+        time.sleep(1)
+    return seen
+
+
+def table(name: str, head: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    """The rows are those of the documentation; written there when PROGRESSIVE_WRITE_DOCS is set."""
+    lines = ["| " + " | ".join(row) + " |" for row in (head, tuple("---" for _unused in head), *rows)]
+    made = "\n".join(lines)
+    text = DOCS.read_text()
+    pattern = re.compile(rf"(<!-- {name}: [^\n]*-->\n\n).*?(\n\n<!-- end -->)", re.DOTALL)
+    assert pattern.search(text), f"docs/istio.md has no place for {name}"
+    written = pattern.sub(lambda found: found[1] + made + found[2], text)
+    if os.environ.get("PROGRESSIVE_WRITE_DOCS"):
+        DOCS.write_text(written)
+    assert written == text or os.environ.get("PROGRESSIVE_WRITE_DOCS"), f"docs/istio.md says otherwise than was seen; {made}"
+
+
+APP, MCA, NPA = "deploy/progressive-framework-v5", "deploy/mca-deployment", "deploy/npa-deployment"
+NAMES = {APP: "application", MCA: "mca", NPA: "npa", "pod/stranger": "a pod without a proxy"}
+INSIDE = [
+    (APP, "GET", "http://mca-service/health", "200"),
+    (APP, "POST", "http://mca-service/api/v1/plan", "200"),
+    (APP, "DELETE", "http://mca-service/api/v1/plan", "403"),
+    (APP, "GET", "http://mca-service:9090/metrics", "403"),
+    (APP, "GET", "http://npa-service/health", "200"),
+    (MCA, "POST", "http://npa-service/api/v1/plan", "200"),
+    (MCA, "GET", "http://npa-service/health", "403"),
+    (MCA, "GET", "http://npa-service/api/v1/../../health", "403"),
+    (MCA, "GET", "http://npa-service/api/v1/%2e%2e/%2e%2e/health", "403"),
+    (MCA, "GET", "http://npa-service/api/v1/..%2f..%2fhealth", "403"),
+    (MCA, "GET", "http://progressive-framework-v5-service/api/v1/info", "403"),
+    (NPA, "POST", "http://wpa-service/api/v1/plan", "403"),
+    (NPA, "POST", "http://mca-service/api/v1/plan", "403"),
+    ("pod/stranger", "POST", "http://mca-service/api/v1/plan", "refused"),
+    ("pod/stranger", "GET", "http://npa-service:9090/metrics", "refused"),
+    ("pod/stranger", "GET", "http://STRANGER:12345/", "200"),
+    (APP, "GET", "http://STRANGER:12345/", "refused"),
+]
+
+
+def test_who_may_call_whom(mesh: Mesh) -> None:
+    """Callers by service account, method and path; plain text; and what no Service names."""
+    where = str(mesh.client.get(f"/api/v1/namespaces/{NAMESPACE}/pods/stranger")["status"]["podIP"])
+    rows, wrong = [], []
+    for who, method, url, wanted in INSIDE:
+        seen = settled(lambda who=who, method=method, url=url: mesh.inside(who, method, url.replace("STRANGER", where)), wanted)  # type: ignore[misc]
+        rows.append((NAMES[who], f"`{method} {url.replace('STRANGER', 'address of that pod')}`", wanted, seen))
+        wrong += [rows[-1]] if seen != wanted else []
+    table("calls", ("who", "what", "expected", "seen"), rows)
+    assert not wrong
+
+
+def tokens(keys: Keys) -> dict[str, str]:
+    good = keys.token()
+    return {
+        "good": good,
+        "none": "",
+        "no token at all (`x.y.z`)": "x.y.z",
+        "signature of another key": Keys().token(),
+        "changed after signing": good[:-8] + ("AAAAAAAA" if not good.endswith("AAAAAAAA") else "BBBBBBBB"),
+        "algorithm none": keys.token(algorithm="none"),
+        "of another issuer": keys.token(iss="https://elsewhere.example/auth"),
+        "expired": keys.token(lasts=-3600),
+        "for another audience": keys.token(aud="something-else"),
+        "without the claim that is asked for": keys.token(scope="other"),
+    }
+
+
+EDGE = [
+    ("good", "GET", "/api/v1/info", {}, "200 progressive-framework-v5"),
+    ("good", "GET", "/api/v1/agents/mca/info", {}, "200 mca"),
+    ("good", "POST", "/api/v1/agents/mca/plan", {}, "200"),
+    ("good", "GET", "/api/v1/agents/npa/info", {"x-canary": "true"}, "200 npa-canary"),
+    ("good", "GET", "/health", {}, "200"),
+    ("good", "GET", "/nothing/here", {}, "404"),
+    ("none", "GET", "/health", {}, "200"),
+    ("none", "GET", "/api/v1/info", {}, "403"),
+    ("none", "GET", "/api/v1/agents/mca/info", {}, "403"),
+    ("none", "GET", "/health/../api/v1/info", {}, "403"),
+    ("none", "GET", "/health/%2e%2e/api/v1/info", {}, "403"),
+    ("none", "GET", "/health/..%2fapi/v1/info", {}, "403"),
+    ("none", "GET", "//api/v1/info", {}, "403"),
+    ("no token at all (`x.y.z`)", "GET", "/api/v1/info", {}, "401"),
+    ("signature of another key", "GET", "/api/v1/info", {}, "401"),
+    ("changed after signing", "GET", "/api/v1/info", {}, "401"),
+    ("algorithm none", "GET", "/api/v1/info", {}, "401"),
+    ("of another issuer", "GET", "/api/v1/info", {}, "401"),
+    ("expired", "GET", "/api/v1/info", {}, "401"),
+    ("for another audience", "GET", "/api/v1/info", {}, "403"),
+    ("without the claim that is asked for", "GET", "/api/v1/info", {}, "403"),
+]
+
+
+def test_what_the_world_may_ask(mesh: Mesh) -> None:
+    """Every route, every kind of token, and paths that try to be another one."""
+    given, rows, wrong = tokens(mesh.keys), [], []
+
+    def ask(token: str, method: str, path: str, headers: dict[str, str], wanted: str) -> str:
+        status, _unused, body = mesh.edge(method, path, **headers, **({"authorization": f"Bearer {given[token]}"} if given[token] else {}))
+        who = json.loads(body).get("component", "") if status == 200 and " " in wanted else ""
+        return f"{status} {who}".strip()
+
+    for token, method, path, headers, wanted in EDGE:
+        seen = settled(lambda one=(token, method, path, headers, wanted): ask(*one), wanted)  # type: ignore[misc]
+        more = f" with {', '.join(f'`{name}: {value}`' for name, value in headers.items())}" if headers else ""
+        rows.append((token, f"`{method} {path}`{more}", wanted, seen))
+        wrong += [rows[-1]] if seen != wanted else []
+    table("requests", ("token", "what", "expected", "seen"), rows)
+    assert not wrong
+
+
+def test_plain_text_is_redirected_and_other_hosts_are_unknown(mesh: Mesh) -> None:
+    status, headers, _unused = mesh.edge("GET", "/api/v1/info", port=80)
+    assert (status, headers["location"]) == (301, f"https://{HOST}/api/v1/info")
+    status, headers, _unused = mesh.edge("GET", "/health")
+    assert status == 200
+    assert headers["strict-transport-security"].startswith("max-age=") and headers["x-content-type-options"] == "nosniff"
+    assert mesh.edge("GET", "/", port=80, host="elsewhere.example")[0] == 404
+
+
+def test_a_canary_gets_its_share(mesh: Mesh) -> None:
+    """A tenth of the requests, give or take chance: of 200, fewer than 5 or more than 40 would be one case in ten thousand."""
+    token = {"authorization": f"Bearer {mesh.keys.token()}"}
+    answers = [json.loads(mesh.edge("GET", "/api/v1/agents/npa/info", **token)[2])["component"] for _again in range(200)]
+    assert 5 <= answers.count("npa-canary") <= 40
+    assert answers.count("npa-canary") + answers.count("npa") == 200
+
+
+def test_nothing_changes_twice(mesh: Mesh) -> None:
+    assert re.search(r"changed=0 ", playbook("site", mesh.variables))
+
+
+def test_traffic_goes_on_without_the_control_plane(mesh: Mesh) -> None:
+    """istiod is gone for a while: proxies keep what they know."""
+    token = {"authorization": f"Bearer {mesh.keys.token()}"}
+    (name,) = [item["metadata"]["name"] for item in mesh.client.get("/apis/apps/v1/namespaces/istio-system/deployments")["items"]]
+    mesh.kubectl("-n", "istio-system", "scale", f"deploy/{name}", "--replicas=0")
+    try:
+        mesh.kubectl("-n", "istio-system", "wait", "--for=delete", "pod", "-l", "app=istiod", "--timeout=90s")
+        statuses = [mesh.edge("POST", "/api/v1/agents/mca/plan", **token)[0] for _again in range(20)]
+    finally:
+        mesh.kubectl("-n", "istio-system", "scale", f"deploy/{name}", "--replicas=1")
+        mesh.kubectl("-n", "istio-system", "rollout", "status", f"deploy/{name}", "--timeout=120s")
+    assert statuses == [200] * 20

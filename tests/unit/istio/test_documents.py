@@ -1,0 +1,210 @@
+# Copyright: progressive.platform contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What the inventories render to in the mesh; the original's mistakes (a rule that allows anyone, a route nobody reaches) are here as rules."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import re
+import typing as t
+from pathlib import Path
+
+import pytest
+
+_spec = importlib.util.spec_from_file_location("rendering", Path(__file__).parents[1] / "roles/rendering.py")
+assert _spec and _spec.loader
+rendering = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(rendering)
+
+Document = dict[str, t.Any]
+ROLES = ["baseline", "postgresql", "redis_cluster", "istio", "gateway", "app", "agents"]
+MESH: dict[str, t.Any] = {"platform_components": ROLES}
+CANARY = {"service": "npa-service-canary", "weight": 10, "header": "x-canary"}
+JWT = {"issuer": "https://a.example/auth", "audiences": ["a"], "jwks": {"keys": []}, "claims": {"scope": ["use"]}}
+ROUTES = {
+    "default": {"prefix": "/", "service": "progressive-framework-v5-service"},
+    "api": {"prefix": "/api/v1", "service": "progressive-framework-v5-service", "attempt_timeout": 10},
+    "npa": {"prefix": "/api/v1/agents/npa", "rewrite": "/api/v1", "service": "npa-service", "canary": CANARY},
+}
+each_inventory = pytest.mark.parametrize("inventory", rendering.INVENTORIES)
+
+
+@functools.cache
+def bundle(inventory: str, mesh: bool = True) -> list[Document]:
+    cluster = rendering.Cluster(inventory, MESH if mesh else {})
+    return [document for role in ROLES if mesh or role not in ("istio", "gateway") for document in cluster.documents(role)]
+
+
+def of(kind: str, documents: list[Document]) -> list[Document]:
+    return [document for document in documents if document["kind"] == kind]
+
+
+def gateway(**changes: t.Any) -> list[Document]:
+    return list(rendering.Cluster("production", {**MESH, "gateway_routes": ROUTES, **changes}).documents("gateway"))
+
+
+@each_inventory
+def test_without_the_mesh_nothing_of_it_is_there(inventory: str) -> None:
+    assert not [
+        document for document in bundle(inventory, mesh=False) if "istio" in document["apiVersion"] or "gateway" in document["apiVersion"]
+    ]
+    assert "istio" not in str(bundle(inventory, mesh=False))
+
+
+@each_inventory
+def test_every_pod_is_in_the_mesh_or_says_that_it_is_not(inventory: str) -> None:
+    for document in bundle(inventory):
+        if document["kind"] in ("Deployment", "StatefulSet"):
+            labels = document["spec"]["template"]["metadata"]["labels"]
+            outside = labels["tier"] in ("database", "cache")
+            assert (labels.get("sidecar.istio.io/inject") == "false") is outside, document["metadata"]["name"]
+            assert ("progressive.platform/mesh" in labels) is not outside, "a pod that joins or leaves the mesh is made anew"
+
+
+@each_inventory
+def test_policies_let_named_callers_in_and_nobody_else(inventory: str) -> None:
+    documents = bundle(inventory)
+    accounts = {document["metadata"]["name"] for document in of("ServiceAccount", documents)} | {"edge-istio"}
+    policies = [policy for policy in of("AuthorizationPolicy", documents) if "selector" in policy["spec"]]
+    workloads = [one for one in of("Deployment", documents) if "progressive.platform/mesh" in one["spec"]["template"]["metadata"]["labels"]]
+    assert workloads
+    for workload in workloads:
+        name = workload["spec"]["selector"]["matchLabels"]["app"]
+        (policy,) = [one for one in policies if one["spec"]["selector"]["matchLabels"] == {"app": name}]
+        assert policy["spec"]["action"] == "ALLOW" and policy["spec"]["rules"]
+        ports = {str(port["containerPort"]) for one in workload["spec"]["template"]["spec"]["containers"] for port in one["ports"]}
+        for rule in policy["spec"]["rules"]:
+            assert set(rule) == {"from", "to"}, "who and what stand in one rule: two rules would be alternatives"
+            (source,), (operation,) = rule["from"], rule["to"]
+            assert source["source"], "no source is everybody"
+            assert set(operation["operation"]["ports"]) <= ports and operation["operation"]["ports"]
+            for principal in source["source"].get("principals", []):
+                assert re.fullmatch(r"cluster\.local/ns/[a-z-]+/sa/[a-z0-9-]+", principal) and principal.rpartition("/")[2] in accounts
+    (nothing,) = [policy for policy in of("AuthorizationPolicy", documents) if policy["metadata"]["name"] == "allow-nothing"]
+    assert nothing["spec"] == {}
+
+
+@each_inventory
+def test_traffic_rules_are_about_services_that_are_there(inventory: str) -> None:
+    documents = bundle(inventory)
+    namespace = rendering.Cluster(inventory, MESH).value("catalog", "platform_namespace")
+    hosts = {f"{service['metadata']['name']}.{namespace}.svc.cluster.local" for service in of("Service", documents)}
+    rules = of("DestinationRule", documents)
+    assert rules and {rule["spec"]["host"] for rule in rules} <= hosts
+    for rule in rules:
+        policy = rule["spec"]["trafficPolicy"]
+        assert set(policy) == {"loadBalancer", "connectionPool", "outlierDetection"}
+        assert len(policy["loadBalancer"]) == 1 and policy["loadBalancer"].get("simple", "LEAST_REQUEST") == "LEAST_REQUEST"
+        assert "tls" not in policy, "it would switch the mesh's own encryption off"
+    (app,) = [
+        rule["spec"]["trafficPolicy"]["loadBalancer"] for rule in rules if rule["metadata"]["name"] == "progressive-framework-v5-service"
+    ]
+    assert app == {"consistentHash": {"httpHeaderName": "user-id"}}
+
+
+@each_inventory
+def test_versions_are_current(inventory: str) -> None:
+    seen = {
+        document["apiVersion"]
+        for document in bundle(inventory)
+        if "istio.io" in document["apiVersion"] or "gateway" in document["apiVersion"]
+    }
+    assert seen <= {"networking.istio.io/v1", "security.istio.io/v1", "telemetry.istio.io/v1", "gateway.networking.k8s.io/v1"}
+
+
+@each_inventory
+def test_autoscalers_look_at_the_services_own_container(inventory: str) -> None:
+    for scaler in of("HorizontalPodAutoscaler", bundle(inventory)):
+        assert {metric["type"] for metric in scaler["spec"]["metrics"]} <= {"ContainerResource", "Pods"}
+
+
+@each_inventory
+def test_the_operator_file_says_what_the_variables_say(inventory: str) -> None:
+    spec = rendering.Cluster(
+        inventory, {**MESH, "istio_mesh_config": {"ingressService": "x"}, "istio_values": {"pilot": {"env": {"A": "b"}}}}
+    ).value("istio", "__istio_operator")["spec"]
+    assert spec["meshConfig"]["outboundTrafficPolicy"] == {"mode": "REGISTRY_ONLY"} and spec["meshConfig"]["ingressService"] == "x"
+    values = spec["values"]
+    assert values["global"]["proxy"]["seccompProfile"] == {"type": "RuntimeDefault"}, "restricted namespaces want it"
+    assert values["pilot"]["cni"]["enabled"] is True and spec["components"]["cni"]["enabled"] is True
+    assert values["pilot"]["env"]["A"] == "b" and values["pilot"]["env"]["ENABLE_NATIVE_SIDECARS"] == "true"
+    assert values["revisionTags"] == ["platform"] and spec["revision"] == values["defaultRevision"]
+    for image in (values["pilot"]["image"], values["global"]["proxy"]["image"], values["cni"]["image"]):
+        assert re.search(r"/.*[:@]", image), "a whole reference, not a name below a hub"
+
+
+def test_routes_of_the_gateway_api() -> None:
+    routes = {route["metadata"]["name"]: route for route in of("HTTPRoute", gateway())}
+    assert set(routes) == {"edge-redirect", "edge-default", "edge-api", "edge-npa"}
+    assert {parent["sectionName"] for parent in routes["edge-redirect"]["spec"]["parentRefs"]} == {"http-1", "http-2"}
+    chosen, shared = routes["edge-npa"]["spec"]["rules"]
+    assert chosen["matches"][0]["headers"] == [{"name": "x-canary", "value": "true"}]
+    assert [entry["name"] for entry in chosen["backendRefs"]] == ["npa-service-canary"]
+    assert [(entry["name"], entry["weight"]) for entry in shared["backendRefs"]] == [("npa-service", 90), ("npa-service-canary", 10)]
+    assert routes["edge-api"]["spec"]["rules"][0]["timeouts"] == {"request": "30s", "backendRequest": "10s"}
+    for route in ("edge-default", "edge-api", "edge-npa"):
+        assert all(parent["sectionName"].startswith("https-") for parent in routes[route]["spec"]["parentRefs"]), (
+            "plain text only redirects"
+        )
+
+
+def matching(rules: list[Document], path: str, **headers: str) -> str:
+    """Name of the route that Istio takes: the first that matches."""
+    for rule in rules:
+        for match in rule["match"]:
+            uri = match["uri"]
+            fits = path == uri["exact"] if "exact" in uri else path.startswith(uri["prefix"])
+            if fits and all(headers.get(name) == wanted["exact"] for name, wanted in match.get("headers", {}).items()):
+                return str(rule["name"])
+    raise AssertionError(path)
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "route"),
+    [
+        ("/api/v1/agents/npa/plan", {}, "npa"),
+        ("/api/v1/agents/npa", {}, "npa"),
+        ("/api/v1/agents/npa/plan", {"x-canary": "true"}, "npa-canary"),
+        ("/api/v1/agents/npabc", {}, "api"),
+        ("/api/v1/info", {}, "api"),
+        ("/api/v10", {}, "default"),
+        ("/", {}, "default"),
+    ],
+)
+def test_no_route_of_istios_own_hides_another(path: str, headers: dict[str, str], route: str) -> None:
+    (virtual,) = of("VirtualService", gateway(gateway_api=False))
+    assert matching(virtual["spec"]["http"], path, **headers) == route
+
+
+def test_a_request_is_repeated_only_where_nothing_has_begun() -> None:
+    (virtual,) = of("VirtualService", gateway(gateway_api=False))
+    for rule in virtual["spec"]["http"]:
+        assert set(rule["retries"]["retryOn"].split(",")) == {"connect-failure", "refused-stream", "reset-before-request"}
+    mesh = rendering.Cluster("production", MESH).value("istio", "__istio_operator")["spec"]["meshConfig"]
+    assert mesh["defaultHttpRetryPolicy"]["retryOn"] == "connect-failure,refused-stream,reset-before-request"
+
+
+@pytest.mark.parametrize("gateway_api", [True, False])
+def test_one_kind_of_gateway_at_a_time(gateway_api: bool) -> None:
+    kinds = {(document["apiVersion"].partition("/")[0], document["kind"]) for document in gateway(gateway_api=gateway_api)}
+    assert (("gateway.networking.k8s.io", "HTTPRoute") in kinds) is gateway_api
+    assert (("networking.istio.io", "VirtualService") in kinds) is not gateway_api
+    assert (("apps", "Deployment") in kinds) is not gateway_api
+
+
+@pytest.mark.parametrize("gateway_api", [True, False])
+def test_tokens_and_what_is_open(gateway_api: bool) -> None:
+    documents = gateway(gateway_api=gateway_api, gateway_jwt=JWT)
+    (asked,) = of("RequestAuthentication", documents)
+    (rule,) = asked["spec"]["jwtRules"]
+    assert rule["issuer"] == JWT["issuer"] and rule["audiences"] == ["a"] and rule["jwks"] == '{"keys": []}'
+    (policy,) = of("AuthorizationPolicy", documents)
+    opened, tokened = policy["spec"]["rules"]
+    assert [entry["operation"] for entry in opened["to"]] == [{"ports": ["80"]}, {"paths": ["/health"]}]
+    assert tokened["from"] == [{"source": {"requestPrincipals": ["https://a.example/auth/*"]}}]
+    assert tokened["when"] == [{"key": "request.auth.claims[scope]", "values": ["use"]}]
+    for document in (asked, policy):
+        assert ("targetRefs" in document["spec"]) is gateway_api and ("selector" in document["spec"]) is not gateway_api
