@@ -291,6 +291,10 @@ VALUES: dict[str, Kind] = {
     "postgresql_stop_timeout": between(10, 3600, "seconds"),
     "postgresql_password_length": between(12, 1024, "characters"),
     "postgresql_converge_timeout": between(1, None, "second"),
+    "postgresql_debug_lines": between(1, 100000, "lines"),
+    "postgresql_tls_secret": kinds.dns_subdomain,
+    "postgresql_tls_days": between(2, 3650, "days"),
+    "postgresql_tls_renew_before": between(1, 3649, "days"),
     "istio_revision": kinds.dns_label,
     "istio_namespace": kinds.dns_label,
     "istio_namespaces.*": kinds.dns_label,
@@ -380,7 +384,7 @@ _MONGODB_OWN = {
     *("net.port", "net.bindIp", "net.bindIpAll", "replication.replSetName", "replication.oplogSizeMB"),
     *("security.keyFile", "security.authorization", "storage.dbPath"),
 }
-_POSTGRESQL_BUILT_IN = {"postgres", "replicator", "rewind", "template0", "template1", "patroni"}
+_POSTGRESQL_BUILT_IN = {"postgres", "replicator", "replicator_2", "rewind", "rewind_2", "template0", "template1", "patroni"}
 
 
 def values_of(table: Mapping[str, Kind], keys: Mapping[str, Kind], root: Path, value: t.Any, skip: int = 0) -> Iterator[Finding]:
@@ -699,6 +703,13 @@ def postgresql_rules(values: Values, shared: Values) -> Iterator[Finding]:
     for variable in ("postgresql_users", "postgresql_databases"):
         for taken in sorted(set(values[variable]) & _POSTGRESQL_BUILT_IN):
             yield Finding(name((variable, taken)), f"the name {taken}", "another name", "PostgreSQL or Patroni has one of that name.")
+    for user in sorted(users):
+        if f"{user}_2" in users:
+            remedy = f"{user}_2 is the login that takes turns with {user} when its password changes."
+            yield wrong(("postgresql_users", f"{user}_2"), f"{user}_2", "another name", remedy)
+    if int(values["postgresql_tls_renew_before"]) >= int(values["postgresql_tls_days"]):
+        days = f"less than postgresql_tls_days ({values['postgresql_tls_days']})"
+        yield wrong(("postgresql_tls_renew_before",), values["postgresql_tls_renew_before"], days, "Every run would issue a certificate.")
     for database, options in values["postgresql_databases"].items():
         for named in ((options or {}).get("owner"), *((options or {}).get("grants") or {})):
             if named not in users:
