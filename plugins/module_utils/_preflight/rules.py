@@ -310,7 +310,9 @@ VALUES: dict[str, Kind] = {
     "istio_drain_seconds": between(0, 3600, "seconds"),
     "istio_certificate_hours": between(1, 23, "hours"),
     "gateway_name": kinds.dns_label,
-    "gateway_hosts.*": kinds.matching(r"(\*\.)?[a-z0-9][-a-z0-9]*(\.[a-z0-9][-a-z0-9]*)+", "a DNS name in small letters, or *. and the end of one"),
+    "gateway_hosts.*": kinds.matching(
+        r"(\*\.)?[a-z0-9][-a-z0-9]*(\.[a-z0-9][-a-z0-9]*)+", "a DNS name in small letters, or *. and the end of one"
+    ),
     "gateway_tls_secret": kinds.dns_subdomain,
     "gateway_tls_days": between(2, 3650, "days"),
     "gateway_tls_renew_before": between(1, 3649, "days"),
