@@ -90,6 +90,7 @@ class Postgres:
             "postgresql_dcs": dcs,
             "postgresql_delete_volumes": True,
             "teardown_confirm": "local",
+            **json.loads(os.environ.get("POSTGRES_VARIABLES") or "{}"),  # another image, for one
             **variables,
         }
 

@@ -83,6 +83,13 @@ def test_a_given_value_that_another_owns_is_a_conflict(
     assert values(client, namespace) == {"user": "ours"}
 
 
+def test_a_given_value_of_ours_changes(secret_module: Callable[..., Json], namespace: str) -> None:
+    """What the first run created belongs to its kind of write, which is no other owner."""
+    secret_module(name="given", namespace=namespace, data={"key": "one"})
+    assert secret_module(name="given", namespace=namespace, data={"key": "two"})["changed"]
+    assert not secret_module(name="given", namespace=namespace, data={"key": "two"})["changed"]
+
+
 def test_runs_at_the_same_time_agree(secret_module: Callable[..., Json], client: Client, namespace: str) -> None:
     def run(_number: int) -> Json:
         return secret_module(name="auth", namespace=namespace, generate={"password": {}})

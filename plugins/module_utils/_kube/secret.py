@@ -221,7 +221,14 @@ def write(client: Client, resource: Resource, document: Json, before: Json | Non
     if before is not None or not dry:
         # After a POST too: an applied field has an owner of its own kind, and without it the next run would find a change.
         query["force"] = force or None
-        after = client.request("PATCH", resource.path(namespace, metadata["name"]), document, query=query, content_type=APPLY)[2]
+        path = resource.path(namespace, metadata["name"])
+        try:
+            after = client.request("PATCH", path, document, query=query, content_type=APPLY)[2]
+        except ApiError as error:
+            if not _ours(error):
+                raise
+            # Our own POST counts as another owner of what it wrote.
+            after = client.request("PATCH", path, document, query={**query, "force": True}, content_type=APPLY)[2]
     return after
 
 
@@ -242,8 +249,18 @@ def _decode(value: str) -> str:
 
 
 def _owners(error: ApiError) -> list[str]:
+    return [str(cause.get("field")) for cause in _conflicts(error)]
+
+
+def _ours(error: ApiError) -> bool:
+    """Whether it is we ourselves, by another kind of write, who own what is to be changed."""
+    conflicts = _conflicts(error)
+    return bool(conflicts) and all(f'"{FIELD_MANAGER}"' in str(cause.get("message")) for cause in conflicts)
+
+
+def _conflicts(error: ApiError) -> list[Json]:
     causes = (error.body.get("details") or {}).get("causes") or []
-    return [str(cause.get("field")) for cause in causes if cause.get("reason") == "FieldManagerConflict"]
+    return [cause for cause in causes if cause.get("reason") == "FieldManagerConflict"]
 
 
 def _explained(error: ApiError, name: str, namespace: str, client: Client) -> PlatformError:
