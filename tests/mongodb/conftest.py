@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from ansible_collections.progressive.platform.tests.mongodb import ferret as ferrets
 from ansible_collections.progressive.platform.tests.mongodb.lab import MONGOD, Lab
 
 
@@ -22,3 +23,10 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
         yield made
     finally:
         made.close()
+
+
+@pytest.fixture(scope="session")
+def ferret() -> Iterator[ferrets.Ferret]:
+    """One for the whole session; each test leaves it running."""
+    with ferrets.ferret() as made:
+        yield made

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
 import json
 import time
 import typing as t
@@ -15,6 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg
+from pymongo import AsyncMongoClient, WriteConcern
+from pymongo.asynchronous.database import AsyncDatabase
+from pymongo.errors import OperationFailure, PyMongoError
 from redis.asyncio import RedisCluster
 from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.retry import Retry
@@ -335,7 +339,174 @@ class PostgresBackend:
         )
 
 
-FACTORIES = (RedisBackend.from_environment, PostgresBackend.from_environment)
+Document = dict[str, t.Any]
+Documents = AsyncDatabase[Document]
+
+
+class MongoBackend:
+    """MongoDB's protocol, spoken by a replica set of mongod or by FerretDB on PostgreSQL.
+
+    FerretDB offers no retryable writes, and its PostgreSQL fails over too, so what fails is tried again for as long as ``timeout``; every write here
+    replaces a whole document by its ``_id`` and may be repeated.
+    """
+
+    name = "mongodb"
+
+    # One version a step; each may be done twice, as ten pods that start at once do.
+    SCHEMA: tuple[tuple[tuple[str, str], ...], ...] = ((("traces", "at"),),)  # (collection, indexed field)
+    VERSION = "version"
+    NOT_LET_IN = (13, 18)  # codes: the login has ended, or was refused
+    PAUSE = 0.1
+    FORGET_EVERY = 60.0  # seconds; there is no expiry that both servers know
+    CLOSE_AFTER = 10.0  # seconds for which a client whose login was changed may finish what it has under way
+
+    def __init__(
+        self,
+        seeds: tuple[Address, ...],
+        database: str,
+        login: Callable[[], tuple[str, str]] | None = None,
+        authority: str = "",
+        timeout: float = 6.0,
+    ) -> None:
+        self.seeds = seeds
+        self.database = database
+        self.login = login
+        self.authority = authority
+        self.timeout = timeout
+        self._client: AsyncMongoClient[Document] | None = None
+        self._logged_in_as: tuple[str, str] | None = None
+        self._forgotten = 0.0
+        self._closing: set[asyncio.Task[None]] = set()
+
+    @classmethod
+    def from_environment(cls, environ: Environment) -> t.Self | None:
+        """MONGODB_NODES (host:port,...), MONGODB_DATABASE, MONGODB_CA_FILE, and of MONGODB_USER and MONGODB_PASSWORD the value, or the file (_FILE)."""
+        text = environ.get("MONGODB_NODES", "")
+        try:
+            seeds = addresses(text)
+        except ValueError as error:
+            raise SettingsError([f"MONGODB_NODES is {text!r}: {error}"]) from error
+        if not seeds:
+            return None
+        if not environ.get("MONGODB_DATABASE"):
+            raise SettingsError(["MONGODB_DATABASE is not set, and MONGODB_NODES is"])
+
+        def current(name: str) -> str:
+            file = environ.get(f"{name}_FILE", "")
+            return Path(file).read_text(encoding="utf-8").strip() if file else environ.get(name, "")
+
+        def login() -> tuple[str, str]:
+            """Files are read anew each time: a login is changed by giving another user, and that needs no restart."""
+            user, password = current("MONGODB_USER"), current("MONGODB_PASSWORD")
+            logs.hide(password)
+            return user, password
+
+        known = any(environ.get(name) for name in ("MONGODB_USER", "MONGODB_USER_FILE"))
+        return cls(seeds, environ["MONGODB_DATABASE"], login if known else None, environ.get("MONGODB_CA_FILE", ""))
+
+    async def check(self) -> None:
+        async def look(documents: Documents) -> None:
+            await documents.command("ping")
+
+        await self._do(look, tries=False)
+
+    async def touch(self, key: str, value: str) -> None:
+        await self.put("traces", key, {"value": value})
+        seen = await self.get("traces", key)
+        if seen is None or seen.get("value") != value:
+            raise BackendError("mongodb: read back another value than was written")
+        if time.monotonic() - self._forgotten > self.FORGET_EVERY:
+            self._forgotten = time.monotonic()
+            old = datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=TRACE_SECONDS)
+            await self._do(lambda documents: documents.traces.delete_many({"at": {"$lt": old}}))
+
+    async def put(self, collection: str, key: str, document: Document) -> None:
+        """Make this the document of that key, with the time it was written."""
+        whole = {**document, "_id": key, "at": datetime.datetime.now(datetime.UTC)}
+        await self._do(lambda documents: documents[collection].replace_one({"_id": key}, whole, upsert=True))
+
+    async def get(self, collection: str, key: str) -> Document | None:
+        return await self._do(lambda documents: documents[collection].find_one({"_id": key}))
+
+    async def migrate(self) -> tuple[int, int]:
+        async def bring(documents: Documents) -> tuple[int, int]:
+            found = await documents.schema.find_one({"_id": self.VERSION}) or {}
+            before = int(found.get("version", 0))
+            for version, indexes in enumerate(self.SCHEMA[before:], before + 1):
+                for collection, indexed in indexes:
+                    await documents[collection].create_index(indexed)
+                await documents.schema.update_one({"_id": self.VERSION}, {"$max": {"version": version}}, upsert=True)
+            return before, max(before, len(self.SCHEMA))
+
+        return await self._do(bring, self.timeout * 5)
+
+    async def close(self) -> None:
+        for task in list(self._closing):
+            task.cancel()
+        if self._client is not None:
+            await self._client.close()
+            self._client = None
+
+    async def _do(self, work: Callable[[Documents], Awaitable[T]], timeout: float = 0.0, tries: bool = True) -> T:
+        """Again and again until the time is up, whatever the reason: FerretDB has one code for everything that its PostgreSQL says."""
+        limit = timeout or self.timeout
+        deadline = time.monotonic() + limit
+        while True:
+            try:
+                async with asyncio.timeout(max(deadline - time.monotonic(), 0.1)):
+                    return await work(self._documents())
+            except TimeoutError as error:
+                raise BackendError(f"mongodb did not answer within {limit:g} s") from error
+            except (PyMongoError, OSError) as error:
+                if isinstance(error, OperationFailure) and error.code in self.NOT_LET_IN:
+                    self._leave()  # a client logs in as one user only; the next one asks who that is by now
+                if not tries or time.monotonic() + self.PAUSE > deadline:
+                    raise BackendError(f"mongodb: {first_line(error)}") from error
+            await asyncio.sleep(self.PAUSE)
+
+    def _documents(self) -> Documents:
+        """The database, by a client that is logged in as the user of this moment."""
+        login = self.login() if self.login else None
+        if self._client is not None and login != self._logged_in_as:
+            self._leave()
+        if self._client is None:
+            self._logged_in_as = login
+            self._client = self._connect(login)
+        return self._client.get_database(self.database, write_concern=WriteConcern("majority", wtimeout=int(self.timeout * 1000)))
+
+    def _leave(self) -> None:
+        """Close the client, but not at once: others of its requests are under way."""
+        stale, self._client = self._client, None
+        if stale is not None:
+            task = asyncio.create_task(self._close(stale))
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
+
+    async def _close(self, client: AsyncMongoClient[Document]) -> None:
+        try:
+            await asyncio.sleep(self.CLOSE_AFTER)
+        finally:
+            await client.close()
+
+    def _connect(self, login: tuple[str, str] | None) -> AsyncMongoClient[Document]:
+        options: dict[str, t.Any] = {"username": login[0], "password": login[1]} if login and login[0] else {}
+        options |= {"tls": True, "tlsCAFile": self.authority} if self.authority else {}
+        # A member of a replica set tells the driver of the others; behind a Service there is always one that answers.
+        return AsyncMongoClient(
+            [f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in self.seeds],
+            appname="progressive",
+            connectTimeoutMS=1000,
+            serverSelectionTimeoutMS=2000,
+            # Longer than a busy server needs, and short enough for a second try.
+            socketTimeoutMS=int(self.timeout * 500),
+            maxPoolSize=16,
+            maxIdleTimeMS=60_000,
+            tz_aware=True,
+            **options,
+        )
+
+
+FACTORIES = (RedisBackend.from_environment, PostgresBackend.from_environment, MongoBackend.from_environment)
 
 
 def backends_from(environ: Environment) -> dict[str, Backend]:

@@ -107,7 +107,7 @@ class Settings:
 
 
 # Variables whose values never appear in a log line, whatever a library puts into its messages.
-SECRET_VARIABLES = ("REDIS_PASSWORD", "POSTGRES_PASSWORD")
+SECRET_VARIABLES = ("REDIS_PASSWORD", "POSTGRES_PASSWORD", "MONGODB_PASSWORD")
 
 
 def app_settings(environ: Environment) -> Settings:

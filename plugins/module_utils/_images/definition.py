@@ -30,7 +30,7 @@ ROOTFS_RECIPE = "2"
 
 # Raised when build.Builder.compile makes another root filesystem of the same program; what describes one.
 PROGRAM_RECIPE = "1"
-PROGRAM = frozenset({"version", "package", "modules", "tags", "symbols", "files"})
+PROGRAM = frozenset({"version", "package", "modules", "tags", "symbols", "files", "generated"})
 
 # How images that exist on this machine alone are named; no registry answers to it.
 LOCAL_REGISTRY = "localhost/progressive"
@@ -101,7 +101,9 @@ def make_bases(wanted: Mapping[str, t.Any], revision: int) -> dict[str, Base]:
         elif isinstance(value, Mapping) and value.get("version") and value.get("package") and not set(value) - PROGRAM:
             program = Program.of(name, value)
             made_of = [program.version, program.package, *sorted(f"{path} {at}" for path, at in program.modules.items()), *program.tags]
-            made_of += sorted(f"{name}={value}" for part in (program.symbols, program.files) for name, value in part.items())
+            made_of += sorted(
+                f"{name}={value}" for part in (program.symbols, program.files, program.generated) for name, value in part.items()
+            )
             tag = digest([PROGRAM_RECIPE, *made_of, str(revision), platform.machine()])
             bases[name] = Base(name, f"{LOCAL_REGISTRY}/base-{name}:{tag}", program=program)
         else:

@@ -39,6 +39,7 @@ class Program:
     directories of its repository; published, the parts of Kubernetes v1.x.y are modules of version v0.x.y.
     ``symbols`` are variables the linker sets, ``tags`` the build constraints, ``names`` the names the program is called by (its own by default).
     ``files`` of the required modules belong to the program: paths in its image, each with module and path (example.org/module/data.json).
+    ``generated`` are files that the module's own build would have made in it, by module and path, with their text; the module is copied for them.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Program:
     names: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
     files: Mapping[str, str] = field(default_factory=dict)
+    generated: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def file(self) -> str:
@@ -71,6 +73,7 @@ class Program:
             names=tuple(options.get("names") or ()),
             tags=tuple(options.get("tags") or ()),
             files=dict(options.get("files") or {}),
+            generated=dict(options.get("generated") or {}),
         )
 
 
@@ -152,7 +155,7 @@ class Builder:
                 if not program.package:
                     self.prepare(program, directory, log, say)
                 elif program.modules:
-                    write_atomic(directory / "go.mod", go_mod(program.name, program.modules))
+                    write_atomic(directory / "go.mod", go_mod(program.name, program.modules) + self.completed(program, directory))
                 self.go(build_command(program, output), directory, log, say)
             output.replace(target)
             shutil.rmtree(directory, ignore_errors=True)
@@ -180,6 +183,24 @@ class Builder:
         """What Go says of a module (path@version) that it has, or now fetches."""
         said = call(["go", "-C", str(directory), "mod", "download", "-json", module], timeout=self.timeout, env=GO_ENVIRONMENT)
         return t.cast("dict[str, t.Any]", json.loads(said))
+
+    def completed(self, program: Program, directory: Path) -> str:
+        """Copies of the modules that ``generated`` files belong to, with these; the lines of go.mod that put them in the modules' place."""
+        lines = []
+        for path, version in program.modules.items():
+            files = {name.removeprefix(f"{path}/"): text for name, text in program.generated.items() if name.startswith(f"{path}/")}
+            if files:
+                write_atomic(directory / "go.mod", go_mod(program.name, {}))
+                copy = directory / path.rsplit("/", maxsplit=1)[-1]
+                shutil.rmtree(copy, ignore_errors=True)
+                # What lies in Go's cache is nobody's to write to.
+                shutil.copytree(self.download(directory, f"{path}@{version}")["Dir"], copy, copy_function=shutil.copyfile)
+                for folder in (copy, *(found for found in copy.rglob("*") if found.is_dir())):
+                    folder.chmod(0o755)
+                for name, text in files.items():
+                    write_atomic(copy / name, text)
+                lines.append(f"replace {path} => ./{copy.name}\n")
+        return "".join(lines)
 
     def files(self, program: Program) -> dict[str, Path]:
         """The program's further files by their paths in its image, as they lie in Go's module cache."""

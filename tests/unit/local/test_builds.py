@@ -127,6 +127,27 @@ def test_files_of_a_program_come_from_its_modules(tmp_path: Path, calls: Path) -
         builder(tmp_path).files(Program("f", "v1", modules={"example.org/F": "v1"}, files={"/x": "example.org/G/x"}))
 
 
+def test_files_that_a_modules_own_build_makes_are_put_into_a_copy_of_it(
+    tmp_path: Path, calls: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = tmp_path / "cache" / "F@v1.24.0"
+    (module / "build").mkdir(parents=True)
+    (module / "go.mod").write_text("module example.org/F\n")
+    (module / "go.mod").chmod(0o444)
+    (module / "build").chmod(0o555)
+    monkeypatch.setattr(Builder, "download", lambda *_arguments: {"Dir": str(module)})
+    program = Program(
+        "f", "v1.24.0", "example.org/F/cmd/f", {"example.org/F": "v1.24.0"}, generated={"example.org/F/build/version.txt": "v1.24.0"}
+    )
+    (tmp_path / "fail").touch()  # what was prepared stays for the next run
+    for _again in range(2):
+        with pytest.raises(PlatformError, match="no space left"):
+            builder(tmp_path).build(program, lambda _line: None)
+    assert "replace example.org/F => ./F" in (tmp_path / "work/f-v1.24.0/go.mod").read_text()
+    assert (tmp_path / "work/f-v1.24.0/F/build/version.txt").read_text() == "v1.24.0"
+    assert not (module / "build/version.txt").exists() and calls.exists()
+
+
 def test_new_version_takes_over_the_name(tmp_path: Path, calls: Path) -> None:
     for version in ("v1", "v2"):
         builder(tmp_path).build(Program("pause", version), lambda _line: None)

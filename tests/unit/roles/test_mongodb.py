@@ -8,6 +8,10 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import itertools
+import os
+import stat
+import subprocess
 import typing as t
 from pathlib import Path
 
@@ -166,3 +170,30 @@ def test_the_module_takes_what_the_role_gives_it(inventory: str) -> None:
     users.refuse(account)
     keys = cluster.value("mongodb", "__mongodb_generate")
     assert keys[f"{account['name']}-login"]["turns"] == account["logins"] and f"{account['name']}-password" in keys
+
+
+def test_members_of_neighbouring_steps_let_each_other_in_while_their_key_is_changed(tmp_path: Path) -> None:
+    """start.sh as it is, with another program in mongod's place: of every step the key shown first is one that the steps beside it have in their files."""
+    (tmp_path / "mongod").write_text("#!/bin/sh\n")
+    (tmp_path / "mongod").chmod(0o755)
+    script = (_roles.role_path("mongodb") / "templates/scripts/start.sh").read_text()
+    script = script.replace("/etc/progressive/auth", str(tmp_path / "auth")).replace("/run/progressive", str(tmp_path))
+    steps = [
+        {"keyfile": "one"},
+        {"keyfile": "one", "next-keyfile": "two"},
+        {"keyfile": "two", "former-keyfile": "one"},
+        {"keyfile": "two"},
+    ]
+    files: list[list[str]] = []
+    for number, keys in enumerate(steps):
+        auth = tmp_path / f"auth-{number}"
+        auth.mkdir()
+        for name, value in keys.items():
+            (auth / name).write_text(value)
+        environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+        subprocess.run(["sh", "-c", script.replace(str(tmp_path / "auth"), str(auth))], env=environment, check=True, timeout=30)
+        assert stat.S_IMODE((tmp_path / "keyfile").stat().st_mode) == 0o600
+        files.append(yaml.safe_load((tmp_path / "keyfile").read_text()))
+    assert files == [["one"], ["one", "two"], ["two", "one"], ["two"]]
+    for one, other in itertools.pairwise(files):
+        assert one[0] in other and other[0] in one
