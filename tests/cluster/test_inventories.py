@@ -42,8 +42,8 @@ def test_the_server_takes_every_manifest_in_a_dry_run(inventory: str, kubeconfig
     extra = ("platform_preflight_server=false", f"platform_kubeconfig={kubeconfig}", "platform_context=progressive-local")
     code, text = playbook("site", inventory, "--check", *(word for option in extra for word in ("-e", option)))
     assert code == 0, text[-4000:]
-    made = 5 if inventory == "development" else 6
-    assert f"changed={made} " in text, "baseline, password, cache, application and agents would be made, and certificates where TLS is on"
+    made = 7 if inventory == "development" else 9
+    assert f"changed={made} " in text, "baseline, passwords, database, cache, application and agents would be made, and certificates where TLS is on"
     assert client.find(f"/api/v1/namespaces/progressive-framework-{NAMESPACES[inventory]}") is None, "a dry run made something"
 
 
@@ -54,7 +54,7 @@ def test_render_writes_every_component_and_asks_no_server(tmp_path: Path) -> Non
     code, text = playbook("render", "production", *options)
     assert code == 0, text[-4000:]
     written = {path.name: list(yaml.safe_load_all(path.read_text())) for path in (tmp_path / "out").iterdir()}
-    assert set(written) == {"baseline.yaml", "redis_cluster.yaml", "app.yaml", "agents.yaml"}
+    assert set(written) == {"baseline.yaml", "postgresql.yaml", "redis_cluster.yaml", "app.yaml", "agents.yaml"}
     assert {"StatefulSet", "ConfigMap", "Service"} <= {document["kind"] for document in written["redis_cluster.yaml"]}
     assert all(document["metadata"].get("namespace") for document in written["app.yaml"])
 
@@ -70,7 +70,7 @@ def test_a_wrong_inventory_changes_nothing(kubeconfig: str, client: Client) -> N
 def test_a_tag_that_is_no_component_is_an_error() -> None:
     code, text = playbook("preflight", "production", "--tags", "redis", "-e", "platform_preflight_server=false")
     assert code != 0
-    assert "leave no component; the components are baseline, redis_cluster, app, agents" in text
+    assert "leave no component; the components are baseline, postgresql, redis_cluster, app, agents" in text
 
 
 def look(kubeconfig: str, **needs: Any) -> list[dict[str, Any]]:
