@@ -38,7 +38,9 @@ def environ(lab: Lab, tmp_path: Path) -> dict[str, str]:
     lab.sql(primary, "drop table if exists traces, schema_version", "app")
     replica = next(member for member in lab.members if member is not primary)
     (tmp_path / "password").write_text(f"{PASSWORD}\n")
-    names = {"POSTGRES_DATABASE": "app", "POSTGRES_USER": "app", "POSTGRES_PASSWORD_FILE": str(tmp_path / "password")}
+    (tmp_path / "username").write_text("app\n")
+    files = {"POSTGRES_USER_FILE": str(tmp_path / "username"), "POSTGRES_PASSWORD_FILE": str(tmp_path / "password")}
+    names = {"POSTGRES_DATABASE": "app", **files}
     return {"POSTGRES_PRIMARY": place(primary), "POSTGRES_REPLICA": place(replica), **names}
 
 
@@ -141,6 +143,31 @@ def test_a_wrong_password_is_said_and_not_shown(environ: dict[str, str]) -> None
         return str(caught.value)
 
     assert "never-shown" not in asyncio.run(work())
+
+
+def test_a_password_that_changes_is_never_a_failure(environ: dict[str, str], lab: Lab) -> None:
+    """With every step of its change the services read another file, and each connects anew for every request."""
+    steps = [
+        {"app": PASSWORD, "app.login": "app", "next-app": "next-never-shown", "next-app.login": "app_2"},
+        {"app": "next-never-shown", "app.login": "app_2", "former-app": PASSWORD, "former-app.login": "app"},
+        {"app": "next-never-shown", "app.login": "app_2"},
+    ]
+
+    async def work(backend: PostgresBackend) -> None:
+        for number, secret in enumerate(steps):
+            users, databases = {"app": {}}, {"app": {"owner": "app"}}
+            lab.converge(config=SETTINGS, users=users, user_passwords=secret, databases=databases)
+            for late in (True, False):  # the files come a while after the Secret
+                if not late:
+                    Path(environ["POSTGRES_USER_FILE"]).write_text(secret["app.login"])
+                    Path(environ["POSTGRES_PASSWORD_FILE"]).write_text(secret["app"])
+                await backend.close()
+                await backend.touch(f"rotation-{number}-{late}", "value")
+
+    try:
+        run(environ, work)
+    finally:
+        lab.converge(config=SETTINGS, users={"app": {}}, user_passwords={"app": PASSWORD}, databases={"app": {"owner": "app"}})
 
 
 @pytest.mark.parametrize(

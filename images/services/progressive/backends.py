@@ -203,18 +203,26 @@ class PostgresBackend:
     PAUSE = 0.1
 
     def __init__(
-        self, primary: Address, replica: Address | None, database: str, user: str, password: Callable[[], str], timeout: float = 6.0
+        self,
+        primary: Address,
+        replica: Address | None,
+        database: str,
+        login: Callable[[], tuple[str, str]],
+        authority: str = "",
+        timeout: float = 6.0,
     ) -> None:
         self.primary = primary
         self.replica = replica
         self.timeout = timeout
-        self._database, self._user = database, user
-        self._password = password
+        self._database = database
+        self._login = login
+        self._authority = authority
         self._idle: dict[Address, list[Link]] = {}
 
     @classmethod
     def from_environment(cls, environ: Environment) -> t.Self | None:
-        """POSTGRES_PRIMARY and POSTGRES_REPLICA (host:port), POSTGRES_DATABASE, POSTGRES_USER, POSTGRES_PASSWORD_FILE or POSTGRES_PASSWORD."""
+        """POSTGRES_PRIMARY and POSTGRES_REPLICA (host:port), POSTGRES_DATABASE, POSTGRES_CA_FILE, and of POSTGRES_USER and POSTGRES_PASSWORD the value, or
+        the file (_FILE)."""
         found: dict[str, Address | None] = {}
         for name in ("POSTGRES_PRIMARY", "POSTGRES_REPLICA"):
             text = environ.get(name, "")
@@ -228,17 +236,25 @@ class PostgresBackend:
         primary = found["POSTGRES_PRIMARY"]
         if primary is None:
             return None
-        if missing := [name for name in ("POSTGRES_DATABASE", "POSTGRES_USER") if not environ.get(name)]:
+        user, user_file = environ.get("POSTGRES_USER", ""), environ.get("POSTGRES_USER_FILE", "")
+        needed = {"POSTGRES_DATABASE": environ.get("POSTGRES_DATABASE"), "POSTGRES_USER": user or user_file}
+        if missing := [name for name, value in needed.items() if not value]:
             raise SettingsError([f"{name} is not set, and POSTGRES_PRIMARY is" for name in missing])
         password, file = environ.get("POSTGRES_PASSWORD", ""), environ.get("POSTGRES_PASSWORD_FILE", "")
 
-        def current() -> str:
-            """A file is read for every new connection, so that a password that changes needs no restart."""
-            value = Path(file).read_text(encoding="utf-8").strip() if file else password
-            logs.hide(value)
-            return value
+        def read(path: str, value: str) -> str:
+            return Path(path).read_text(encoding="utf-8").strip() if path else value
 
-        return cls(primary, found["POSTGRES_REPLICA"], environ["POSTGRES_DATABASE"], environ["POSTGRES_USER"], current)
+        def login() -> tuple[str, str]:
+            """Files are read for every new connection, so that a password that changes needs no restart; with it changes the name of the login, so
+            that of two looks at the name both see the same."""
+            while True:
+                name, word = read(user_file, user), read(file, password)
+                if name == read(user_file, user):
+                    logs.hide(word)
+                    return name, word
+
+        return cls(primary, found["POSTGRES_REPLICA"], environ["POSTGRES_DATABASE"], login, environ.get("POSTGRES_CA_FILE", ""))
 
     async def check(self) -> None:
         if await self._at(self.primary, lambda link: self._value(link, "select pg_is_in_recovery()"), tries=False):
@@ -325,17 +341,19 @@ class PostgresBackend:
         return result
 
     async def _connect(self, address: Address) -> Link:
-        host, port = address
+        (host, port), (user, password) = address, self._login()
         return await psycopg.AsyncConnection.connect(
             host=host,
             port=port,
-            password=self._password(),
+            user=user,
+            password=password,
             autocommit=True,
             connect_timeout=2,
             tcp_user_timeout=3000,
             application_name="progressive",
             dbname=self._database,
-            user=self._user,
+            sslmode="verify-full" if self._authority else "prefer",
+            sslrootcert=self._authority or None,
         )
 
 
