@@ -80,6 +80,19 @@ def test_a_certificate_of_cert_manager_where_it_is() -> None:
     assert {"postgres-primary", "postgres-replica.progressive-framework-prod.svc"} < set(made["dnsNames"])
 
 
+def test_what_makes_new_pods_and_what_does_not() -> None:
+    """A checksum of Secrets would replace every pod when a password or certificate changes, which the running ones take by themselves."""
+
+    def template(**changes: t.Any) -> Document:
+        found: Document = one("StatefulSet", "postgres", **changes)["spec"]["template"]
+        return found
+
+    assert list(template()["metadata"]["annotations"]) == ["progressive.platform/restart-checksum"]
+    assert template() == template(postgresql_parameters={"work_mem": "3MB"}), "settings change where they are kept"
+    assert template() == template(postgresql_tls_days=30)
+    assert template()["metadata"] != template(postgresql_tls=True)["metadata"]
+
+
 @pytest.fixture
 def pod(tmp_path: Path) -> Path:
     """A folder in place of the pod's own, with the role's script and programs that only say what they were told."""
