@@ -70,7 +70,8 @@ def files(source: Source, cache: Path, clock: Clock, timeout: float) -> list[Pat
         )
     if not source.members or not _is_archive(archive):
         return [archive]
-    return _members(source, archive, cache / (source.sha256 or _sha256(archive)) / "members")
+    patterns = hashlib.sha256("\n".join(source.members).encode()).hexdigest()[:12]
+    return _members(source, archive, cache / (source.sha256 or _sha256(archive)) / f"members-{patterns}")
 
 
 def _fetched(source: Source, cache: Path, deadline: float, clock: Clock) -> Path:
@@ -116,7 +117,7 @@ def _fetched(source: Source, cache: Path, deadline: float, clock: Clock) -> Path
 def _members(source: Source, archive: Path, folder: Path) -> list[Path]:
     """The members by their last names, in the archive's order; unpacked once."""
     if not folder.is_dir():
-        unfinished = folder.with_name(f".members.{os.getpid()}")
+        unfinished = folder.with_name(f".{folder.name}.{os.getpid()}")
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(parents=True)
         try:

@@ -84,6 +84,8 @@ def test_members_are_fetched_and_unpacked_once(kind: str, maker: tuple[str, dict
     source = Source("x", address=f"{address}/x", sha256=hashlib.sha256(content).hexdigest(), members=("*/config/*.yaml",))
     for _again in range(2):
         assert [(path.name, path.read_text()) for path in get(source, tmp_path)] == [("a.yaml", "a"), ("b.yaml", "b")]
+    narrower = Source("x", address=source.address, sha256=source.sha256, members=("*/a.yaml",))
+    assert [path.name for path in get(narrower, tmp_path)] == ["a.yaml"], "other members of the same archive"
     assert asked == ["/x"]
     assert kind == "zip" or get(source, tmp_path)[0].stat().st_mode & 0o100, "a program stays one"
 
