@@ -71,14 +71,15 @@ test: lint sanity redis-server postgresql-server up ## everything CI runs: lint,
 	$(BIN)/pytest -n 3 -m "not slow" --ignore tests/cluster tests
 	$(BIN)/pytest -m "not slow" tests/cluster  # one by one: there is one cluster, and some of them break it
 
-mesh: up ## Istio's programs and images (ten minutes of compiling, once), and its scenarios
+mesh: up ## Istio's programs and images (ten minutes of compiling, once), its scenarios and probes
 	$(PLAYBOOK) -i inventories/local playbooks/local_cluster.yml playbooks/images.yml -e platform_mesh=true
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/molecule test -s istio
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/molecule test -s gateway
+	$(BIN)/pytest -m mesh tests/cluster
 
-test-all: test mesh ## and what is slow by nature: long chaos, every step of a kill, the cluster from nothing, the package, the benchmarks
+test-all: test ## and what is slow by nature: long chaos, every step of a kill, the cluster from nothing, the package, the benchmarks
 	$(BIN)/pytest -n 3 -m slow --ignore tests/cluster tests
-	$(BIN)/pytest -m slow tests/cluster
+	$(BIN)/pytest -m "slow and not mesh" tests/cluster
 	$(MAKE) down
 	$(MAKE) package bench
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: istio_manifest
 short_description: Generate the manifests of an Istio mesh with a pinned istioctl
-version_added: 0.3.0
+version_added: 0.2.0
 description:
   - Gives the file of all documents that C(istioctl manifest generate) makes of an operator file, for O(progressive.platform.apply#module:files).
   - istioctl comes from an address with its checksum, once, or is a program of this machine. It must be of the version wanted.

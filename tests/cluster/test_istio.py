@@ -37,7 +37,7 @@ AUDIENCE = "progressive-framework-v5"
 RUN_TIMEOUT = 900
 PATIENCE = 60.0  # seconds that a policy may take to reach a proxy
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.mesh]
 
 
 def encoded(content: bytes) -> str:
