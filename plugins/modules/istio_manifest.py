@@ -134,11 +134,11 @@ RETURN = r"""
 file:
   description: The file of all documents.
   returned: success
-  type: path
+  type: str
 istioctl:
   description: The istioctl that made them.
   returned: success
-  type: path
+  type: str
 """
 
 from ansible_collections.progressive.platform.plugins.module_utils._istio.manifest import ARGUMENTS, run
