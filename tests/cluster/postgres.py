@@ -45,8 +45,9 @@ signal.signal(signal.SIGTERM, lambda *_: stop.append(1))
 read = lambda name: open(f"/run/secrets/postgres/{name}").read().strip()
 more = {"sslmode": "verify-full", "sslrootcert": "/run/secrets/tls/ca.crt"} if os.path.exists("/run/secrets/tls/ca.crt") else {}
 each = os.environ.get("EACH") == "true"
-where = dict(host=os.environ["SERVICE"], dbname=os.environ["DATABASE"], autocommit=True, connect_timeout=2, tcp_user_timeout=3000,
-    options="-c statement_timeout=3000", target_session_attrs="read-write", **more)
+patience = int(os.environ["PATIENCE"])
+where = dict(host=os.environ["SERVICE"], dbname=os.environ["DATABASE"], autocommit=True, connect_timeout=patience,
+    tcp_user_timeout=patience * 1500, options=f"-c statement_timeout={patience * 1500}", target_session_attrs="read-write", **more)
 number, link, last = 0, None, time.monotonic()
 while not stop:
     try:
@@ -166,9 +167,11 @@ class Row(NamedTuple):
 
 
 class Writer:
-    """A pod that writes; what it printed is what was acknowledged. With ``each`` it connects anew for every row, with ``tls`` it checks whom it talks to."""
+    """A pod that writes; what it printed is what was acknowledged. With ``each`` it connects anew for every row, with ``tls`` it checks whom it talks to.
+    ``patience`` is how long it waits for a connection, in seconds: a little where another server may be there, much where a failure must not be the machine's.
+    """
 
-    def __init__(self, postgres: Postgres, name: str = "writer", *, each: bool = False, tls: str = "", start: int = 10) -> None:
+    def __init__(self, postgres: Postgres, name: str = "writer", *, each: bool = False, tls: str = "", patience: int = 2) -> None:
         self.postgres = postgres
         self.path = f"/api/v1/namespaces/{postgres.namespace}/pods/{name}"
         image = (postgres.pod("postgres-0") or {})["spec"]["containers"][0]["image"]
@@ -183,7 +186,7 @@ class Writer:
             "image": image,
             "imagePullPolicy": "IfNotPresent",
             "command": ["/opt/patroni/bin/python", "-c", WRITER],
-            "env": [*env, {"name": "EACH", "value": str(each).lower()}],
+            "env": [*env, {"name": "EACH", "value": str(each).lower()}, {"name": "PATIENCE", "value": str(patience)}],
             "securityContext": {**security, "seccompProfile": {"type": "RuntimeDefault"}},
         }
         labels = {"progressive.platform/postgres-client": "true"}
@@ -191,7 +194,7 @@ class Writer:
         body = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {"containers": [container], "restartPolicy": "Never"}}
         body["spec"] |= {"volumes": volumes, "terminationGracePeriodSeconds": 1}
         postgres.client.request("POST", f"/api/v1/namespaces/{postgres.namespace}/pods", body)
-        self.until(start)
+        self.until(10)
 
     def acknowledged(self) -> list[Row]:
         with self.postgres.client.stream(f"{self.path}/log") as lines:
