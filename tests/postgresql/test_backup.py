@@ -279,6 +279,7 @@ def test_killed_anywhere_the_next_run_heals(archive: Archive) -> None:
     archive.sql("drop table ballast")
 
 
+@pytest.mark.slow
 def test_a_bucket_holds_backups_and_archive_as_well(archive: Archive, simulator: str, tmp_path: Path) -> None:
     """Against moto, a simulator of S3, over TLS, without which pgBackRest speaks to no bucket."""
     files = (archive.config, archive.members)
@@ -318,6 +319,7 @@ def test_a_bucket_holds_backups_and_archive_as_well(archive: Archive, simulator:
     shutil.rmtree(archive.folder / "ca")
 
 
+@pytest.mark.slow
 def test_in_the_place_of_the_data(archive: Archive, rows: int) -> None:
     """The two halves of a restore in place: recovered beside the data, and only then a primary, with today's passwords, that the archive knows."""
     archive.take()
