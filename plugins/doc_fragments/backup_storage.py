@@ -49,3 +49,6 @@ options:
           - A O(storage.path) has its spool in itself.
         type: path
 """
+
+    # For those that keep backups elsewhere as well.
+    OPTIONAL = DOCUMENTATION.replace("    required: true\n", "", 1)

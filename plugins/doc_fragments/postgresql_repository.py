@@ -16,7 +16,7 @@ options:
     description:
       - What takes the backups and keeps the archive of WAL. V(pgbackrest) needs pgBackRest on the host the module runs on.
       - V(basebackup) needs nothing but PostgreSQL's own programs, and a C(pg_receivewal) with the slot C(archive) that fills
-        C(postgresql-wal/<backup_name>) in O(storage.path).
+        C(postgresql-wal/<backup_name>) in O(storage.path). It keeps its backups in O(storage), which is for it alone and always a O(storage.path).
     type: str
     choices: [pgbackrest, basebackup]
     default: pgbackrest
@@ -28,9 +28,6 @@ options:
     description: pgBackRest's configuration on the host the module runs on. It says where the repository is, and for a backup where the servers are.
     type: path
     default: /etc/pgbackrest/pgbackrest.conf
-  storage:
-    description: Where V(basebackup) keeps its backups; only O(storage.path) is possible for it, as a running program fills the archive beside them.
-    required: false
   binaries:
     description: Folder of PostgreSQL's own programs. Without it the newest of the usual places is taken.
     type: path

@@ -20,7 +20,7 @@ extends_documentation_fragment:
   - progressive.platform.attributes
   - progressive.platform.kubernetes
   - progressive.platform.postgresql_members
-  - progressive.platform.backup_storage
+  - progressive.platform.backup_storage.optional
   - progressive.platform.postgresql_repository
 attributes:
   action_group:

@@ -78,7 +78,7 @@ options:
   users_secret:
     description:
       - Kubernetes Secret with the passwords of O(users), each under the user's name.
-      - While one is changed (M(progressive.platform.secret#module), O(progressive.platform.secret#module:rotate)), C(<user>.login) names the login that
+      - While one is changed (M(progressive.platform.secret), O(progressive.platform.secret#module:rotate)), C(<user>.login) names the login that
         has it - the user itself, or its second login C(<user>_2), which is a member of the user and works as it. The next and the former password
         have a login each, so both are taken; a login whose password is none of these has none any more.
     type: dict

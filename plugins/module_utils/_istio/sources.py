@@ -16,12 +16,12 @@ import shutil
 import tarfile
 import typing as t
 import urllib.parse
-import urllib.request
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from ansible.module_utils.urls import open_url
 from ansible_collections.progressive.platform.plugins.module_utils._run import Clock, PlatformError
 
 OPTIONS: dict[str, t.Any] = {
@@ -91,7 +91,7 @@ def _fetched(source: Source, cache: Path, deadline: float, clock: Clock) -> Path
     unfinished = target.with_name(f".{target.name}.{os.getpid()}")
     digest = hashlib.sha256()
     try:
-        with urllib.request.urlopen(source.address, timeout=SILENCE) as answer, open(unfinished, "wb") as file:  # noqa: S310 - its scheme was looked at
+        with open_url(source.address, timeout=SILENCE) as answer, open(unfinished, "wb") as file:
             while block := answer.read(BLOCK):
                 digest.update(block)
                 file.write(block)

@@ -21,10 +21,10 @@ import subprocess
 import typing as t
 import urllib.error
 import urllib.parse
-import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from ansible.module_utils.urls import open_url
 from ansible_collections.progressive.platform.plugins.module_utils._kube.client import APPLY, Client
 from ansible_collections.progressive.platform.plugins.module_utils._run import Clock, Params, PlatformError
 
@@ -53,6 +53,7 @@ OPTIONS: dict[str, t.Any] = {
         },
         "external_secrets": {
             "type": "dict",
+            "no_log": False,
             "options": {
                 "store": {"type": "str", "required": True},
                 "store_kind": {"type": "str", "choices": ["SecretStore", "ClusterSecretStore"], "default": "ClusterSecretStore"},
@@ -96,7 +97,7 @@ class Vault:
 
     url: str
     token: str = dataclasses.field(repr=False)
-    context: ssl.SSLContext | None = None
+    ca_cert: str | None = None
 
     def __str__(self) -> str:
         return f"Vault ({self.url})"
@@ -128,9 +129,8 @@ class Vault:
     def _ask(self, method: str, body: Mapping[str, t.Any] | None = None) -> tuple[int, dict[str, t.Any]]:
         headers = {"X-Vault-Token": self.token, "Content-Type": "application/json", "X-Vault-Request": "true"}
         data = json.dumps(body).encode() if body is not None else None
-        request = urllib.request.Request(self.url, data, headers, method=method)  # noqa: S310 - http or https, checked when it was made
         try:
-            with urllib.request.urlopen(request, timeout=ANSWER_WITHIN, context=self.context) as answer:  # noqa: S310
+            with open_url(self.url, data, headers, method, timeout=ANSWER_WITHIN, ca_path=self.ca_cert, use_netrc=False) as answer:
                 return int(answer.status), _document(answer.read())
         except urllib.error.HTTPError as error:
             with error:
@@ -217,13 +217,12 @@ def backend_of(given: Params | None, namespace: str, name: str, clock: Clock) ->
     if address.scheme not in ("http", "https") or not address.netloc:
         raise PlatformError(f"backend.vault.address is {vault['address']!r}; it must be http:// or https://, a host, and perhaps a port.")
     path = "/".join(urllib.parse.quote(part.strip("/"), safe="/") for part in (vault["mount"], "data", vault["path"], namespace, name))
-    context = None
-    if address.scheme == "https":
+    if vault.get("ca_cert"):
         try:
-            context = ssl.create_default_context(cafile=vault.get("ca_cert"))
+            ssl.create_default_context(cafile=vault["ca_cert"])
         except OSError as error:
-            raise PlatformError(f"backend.vault.ca_cert {vault.get('ca_cert')} cannot be read: {error.strerror or error}.") from None
-    return Vault(f"{vault['address'].rstrip('/')}/v1/{path}", _token(vault), context)
+            raise PlatformError(f"backend.vault.ca_cert {vault['ca_cert']} cannot be read: {error.strerror or error}.") from None
+    return Vault(f"{vault['address'].rstrip('/')}/v1/{path}", _token(vault), vault.get("ca_cert"))
 
 
 def _token(vault: Mapping[str, t.Any]) -> str:

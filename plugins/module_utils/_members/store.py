@@ -37,7 +37,8 @@ class Store(t.Protocol):
 
     def write(self, marker: Marker) -> None: ...
 
-    def lock(self, timeout: float) -> contextlib.AbstractContextManager[None]: ...
+    def lock(self, timeout: float) -> contextlib.AbstractContextManager[None]:
+        raise NotImplementedError
 
     def renew(self) -> None: ...
 

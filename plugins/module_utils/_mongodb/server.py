@@ -88,7 +88,8 @@ class Place(t.Protocol):
 
     def targets(self) -> list[Target]: ...
 
-    def dial(self, target: Target, secured: bool) -> contextlib.AbstractContextManager[tuple[str, int]]: ...
+    def dial(self, target: Target, secured: bool) -> contextlib.AbstractContextManager[tuple[str, int]]:
+        raise NotImplementedError
 
 
 class Hosts:
