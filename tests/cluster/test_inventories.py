@@ -43,7 +43,9 @@ def test_the_server_takes_every_manifest_in_a_dry_run(inventory: str, kubeconfig
     code, text = playbook("site", inventory, "--check", *(word for option in extra for word in ("-e", option)))
     assert code == 0, text[-4000:]
     made = 7 if inventory == "development" else 9
-    assert f"changed={made} " in text, "baseline, passwords, database, cache, application and agents would be made, and certificates where TLS is on"
+    assert f"changed={made} " in text, (
+        "baseline, passwords, database, cache, application and agents would be made, and certificates where TLS is on"
+    )
     assert client.find(f"/api/v1/namespaces/progressive-framework-{NAMESPACES[inventory]}") is None, "a dry run made something"
 
 
