@@ -51,4 +51,4 @@ options:
 """
 
     # For those that keep backups elsewhere as well.
-    OPTIONAL = DOCUMENTATION.replace("    required: true\n", "", 1)
+    OPTIONAL: str = DOCUMENTATION.replace("    required: true\n", "", 1)
