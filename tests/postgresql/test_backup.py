@@ -28,6 +28,9 @@ from ansible_collections.progressive.platform.tests.postgresql import lab as lab
 from ansible_collections.progressive.platform.tests.postgresql.lab import PASSWORDS, SETTINGS, Lab, until
 from ansible_collections.progressive.platform.tests.unit.backup import s3
 
+# Forming with an archive, backups and drills take minutes on two cores.
+pytestmark = pytest.mark.slow
+
 STANZA = "shop"
 simulator = s3.simulator
 
@@ -257,7 +260,6 @@ def test_backups_go_on_after_a_failover(archive: Archive, rows: int) -> None:
     archive.lab.converge(config=archive.settings())
 
 
-@pytest.mark.slow
 def test_killed_anywhere_the_next_run_heals(archive: Archive) -> None:
     """SIGKILL to the module and everything it started, at many moments of a backup and of a drill."""
     archive.sql("create table if not exists ballast as select n, repeat('x', 500) from generate_series(1, 60000) n")
@@ -279,7 +281,6 @@ def test_killed_anywhere_the_next_run_heals(archive: Archive) -> None:
     archive.sql("drop table ballast")
 
 
-@pytest.mark.slow
 def test_a_bucket_holds_backups_and_archive_as_well(archive: Archive, simulator: str, tmp_path: Path) -> None:
     """Against moto, a simulator of S3, over TLS, without which pgBackRest speaks to no bucket."""
     files = (archive.config, archive.members)
@@ -319,7 +320,6 @@ def test_a_bucket_holds_backups_and_archive_as_well(archive: Archive, simulator:
     shutil.rmtree(archive.folder / "ca")
 
 
-@pytest.mark.slow
 def test_in_the_place_of_the_data(archive: Archive, rows: int) -> None:
     """The two halves of a restore in place: recovered beside the data, and only then a primary, with today's passwords, that the archive knows."""
     archive.take()
