@@ -121,7 +121,7 @@ def test_a_primary_that_became_a_replica_is_named(environ: dict[str, str]) -> No
 
     async def work() -> None:
         backend = made(swapped)
-        backend.timeout = 1.0
+        backend.timeout = 3.0
         try:
             with pytest.raises(BackendError, match="leads to a replica"):
                 await backend.check()

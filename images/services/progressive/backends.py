@@ -308,17 +308,19 @@ class PostgresBackend:
     async def _at(self, address: Address, work: Callable[[Link], Awaitable[T]], tries: bool = True) -> T:
         """Do something over a connection of our own; with ``tries`` again and again until the timeout, as long as it is the server that is away."""
         deadline = time.monotonic() + self.timeout
+        before = ""
         while True:
             try:
                 async with asyncio.timeout(max(deadline - time.monotonic(), 0.1)):
                     return await self._once(address, work)
             except TimeoutError as error:
-                raise BackendError(f"postgresql did not answer within {self.timeout:g} s") from error
+                raise BackendError(f"postgresql did not answer within {self.timeout:g} s{before}") from error
             except (psycopg.Error, OSError) as error:
                 # A primary that became a replica refuses to write; its Service leads elsewhere in a moment.
                 away = isinstance(error, (psycopg.OperationalError, psycopg.errors.ReadOnlySqlTransaction, OSError))
                 if not tries or not away or time.monotonic() + self.PAUSE > deadline:
                     raise BackendError(f"postgresql: {first_line(error)}") from error
+                before = f"; before that: {first_line(error)}"
             await asyncio.sleep(self.PAUSE)
 
     async def _once(self, address: Address, work: Callable[[Link], Awaitable[T]]) -> T:
@@ -469,17 +471,19 @@ class MongoBackend:
         """Again and again until the time is up, whatever the reason: FerretDB has one code for everything that its PostgreSQL says."""
         limit = timeout or self.timeout
         deadline = time.monotonic() + limit
+        before = ""
         while True:
             try:
                 async with asyncio.timeout(max(deadline - time.monotonic(), 0.1)):
                     return await work(self._documents())
             except TimeoutError as error:
-                raise BackendError(f"mongodb did not answer within {limit:g} s") from error
+                raise BackendError(f"mongodb did not answer within {limit:g} s{before}") from error
             except (PyMongoError, OSError) as error:
                 if isinstance(error, OperationFailure) and error.code in self.NOT_LET_IN:
                     self._leave()  # a client logs in as one user only; the next one asks who that is by now
                 if not tries or time.monotonic() + self.PAUSE > deadline:
                     raise BackendError(f"mongodb: {first_line(error)}") from error
+                before = f"; before that: {first_line(error)}"
             await asyncio.sleep(self.PAUSE)
 
     def _documents(self) -> Documents:
