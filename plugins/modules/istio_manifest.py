@@ -24,7 +24,7 @@ options:
     description: Where istioctl comes from.
     type: dict
     required: true
-    suboptions:
+    suboptions: &file
       version:
         description: Version that the program must say it has. Of other files it is a remark.
         type: str
@@ -34,11 +34,11 @@ options:
         type: str
         default: ""
       sha256:
-        description: Checksum of the file at O(istioctl.address). Required with it.
+        description: Checksum of the file at its address. Required with it.
         type: str
         default: ""
       path:
-        description: A file that is here already, in place of O(istioctl.address).
+        description: A file that is here already, in place of the address.
         type: path
       members:
         description: Patterns of the files wanted out of it, where it is an archive.
@@ -62,35 +62,7 @@ options:
     type: list
     elements: dict
     default: []
-    suboptions:
-      version:
-        description: A remark.
-        type: str
-        default: ""
-      address:
-        description: Where it is fetched from.
-        type: str
-        default: ""
-      sha256:
-        description: Checksum of the file at O(documents[].address). Required with it.
-        type: str
-        default: ""
-      path:
-        description: A file that is here already, in place of O(documents[].address).
-        type: path
-      members:
-        description: Patterns of the files wanted out of it, where it is an archive.
-        type: list
-        elements: str
-        default: []
-      licence:
-        description: A remark.
-        type: str
-        default: ""
-      end_of_life:
-        description: A remark.
-        type: str
-        default: ""
+    suboptions: *file
   cache:
     description: Folder of fetched files and generated manifests. C(${XDG_CACHE_HOME:-~/.cache}/progressive-platform/sources) by default.
     type: path

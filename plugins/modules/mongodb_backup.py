@@ -22,8 +22,10 @@ extends_documentation_fragment:
   - progressive.platform.attributes
   - progressive.platform.kubernetes
   - progressive.platform.mongodb_servers
+  - progressive.platform.mongodb_login
   - progressive.platform.credentials
   - progressive.platform.backup_storage
+  - progressive.platform.backup_run.take
 attributes:
   action_group:
     support: full
@@ -35,24 +37,6 @@ attributes:
   idempotent:
     support: none
     details: Every run takes another backup.
-options:
-  backup_name:
-    description:
-      - Name under which the backups are kept in O(storage), O(name) without it.
-      - Servers of one storage need a name each.
-    type: str
-  keep:
-    description: Number of complete backups to keep; older ones are removed after a successful run, unless O(keep_days) keeps them. V(0) keeps all.
-    type: int
-    default: 0
-  keep_days:
-    description: Days for which backups are kept in any case. With V(0) only O(keep) counts. The newest is never removed.
-    type: float
-    default: 0.0
-  timeout:
-    description: Longest time for reading all collections, in seconds.
-    type: float
-    default: 3600.0
 notes:
   - With O(pods) the last backup is remembered in ConfigMap C(<name>-backup), which the health report reads.
 seealso:

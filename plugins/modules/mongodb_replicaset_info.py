@@ -18,6 +18,7 @@ extends_documentation_fragment:
   - progressive.platform.attributes
   - progressive.platform.kubernetes
   - progressive.platform.mongodb_members
+  - progressive.platform.mongodb_login
   - progressive.platform.credentials
 attributes:
   action_group:

@@ -21,8 +21,10 @@ extends_documentation_fragment:
   - progressive.platform.attributes
   - progressive.platform.kubernetes
   - progressive.platform.mongodb_servers
+  - progressive.platform.mongodb_login
   - progressive.platform.credentials
   - progressive.platform.backup_storage
+  - progressive.platform.backup_run.restore
 attributes:
   action_group:
     support: full
@@ -44,22 +46,11 @@ options:
     type: str
     choices: [restore, compare, drill]
     default: restore
-  backup:
-    description: ID of the backup, or V(latest).
-    type: str
-    default: latest
-  backup_name:
-    description: Name under which the backup was kept, O(name) without it; that of another server to restore its backup into this one.
-    type: str
   overwrite:
     description:
       - Token of what the server holds now, whose collections of the same name the backup's replace.
       - The token stands in the refusal that one gets without it. It is made of the collections' names, so that it fits no other server by chance.
     type: str
-  timeout:
-    description: Longest time for all of it, in seconds.
-    type: float
-    default: 3600.0
 notes:
   - With O(pods) the restore and the last drill are remembered in ConfigMaps C(<name>-restore) and C(<name>-drill).
   - A drill does not replay operations, so it compares with the very documents of the files.

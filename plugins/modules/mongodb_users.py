@@ -22,6 +22,7 @@ extends_documentation_fragment:
   - progressive.platform.attributes
   - progressive.platform.kubernetes
   - progressive.platform.mongodb_servers
+  - progressive.platform.mongodb_login
   - progressive.platform.credentials
 attributes:
   action_group:

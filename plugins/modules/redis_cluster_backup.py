@@ -25,6 +25,7 @@ extends_documentation_fragment:
   - progressive.platform.redis_nodes
   - progressive.platform.credentials
   - progressive.platform.backup_storage
+  - progressive.platform.backup_run.take
 attributes:
   action_group:
     support: full
@@ -36,25 +37,8 @@ attributes:
   idempotent:
     support: none
     details: Every run takes another backup.
-options:
-  backup_name:
-    description:
-      - Name under which the backups are kept in O(storage), O(name) without it.
-      - Clusters of one storage need a name each.
-    type: str
-  keep:
-    description: Number of complete backups to keep; older ones are removed after a successful run, unless O(keep_days) keeps them. V(0) keeps all.
-    type: int
-    default: 0
-  keep_days:
-    description: Days for which backups are kept in any case. With V(0) only O(keep) counts. The newest is never removed.
-    type: float
-    default: 0.0
-  timeout:
-    description: Longest time for all of it, in seconds. A node that is silent for 60 s is given up before.
-    type: float
-    default: 3600.0
 notes:
+  - A node that is silent for 60 s is given up before O(timeout).
   - The user needs C(+psync) and C(+replconf) beside what M(progressive.platform.redis_cluster_info) reads.
   - With O(pods) the last backup is remembered in ConfigMap C(<name>-backup), which the health report reads.
 seealso:

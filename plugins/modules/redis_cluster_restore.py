@@ -26,6 +26,7 @@ extends_documentation_fragment:
   - progressive.platform.redis_nodes
   - progressive.platform.credentials
   - progressive.platform.backup_storage
+  - progressive.platform.backup_run.restore
 attributes:
   action_group:
     support: full
@@ -47,13 +48,6 @@ options:
     type: str
     choices: [restore, compare, drill]
     default: restore
-  backup:
-    description: ID of the backup, or V(latest).
-    type: str
-    default: latest
-  backup_name:
-    description: Name under which the backup was kept, O(name) without it; that of another cluster to restore its backup into this one.
-    type: str
   overwrite:
     description:
       - Token of the cluster whose keys the backup's keys may replace; keys that the backup does not have stay.
@@ -86,10 +80,6 @@ options:
       socket:
         description: Instead of a pod, the Unix socket of an empty redis-server without a password, which runs beside the module in the pod of a job.
         type: path
-  timeout:
-    description: Longest time for all of it, in seconds.
-    type: float
-    default: 3600.0
 notes:
   - Values are given over as they stand in the files, so the servers must be of the version that was backed up or a newer one; this is asked before the
     first key. Types of modules need the module.

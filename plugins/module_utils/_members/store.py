@@ -10,6 +10,7 @@ addresses they are files under ``${XDG_STATE_HOME:-~/.local/state}/progressive-p
 
 from __future__ import annotations
 
+import abc
 import contextlib
 import datetime
 import fcntl
@@ -37,8 +38,8 @@ class Store(t.Protocol):
 
     def write(self, marker: Marker) -> None: ...
 
-    def lock(self, timeout: float) -> contextlib.AbstractContextManager[None]:
-        raise NotImplementedError
+    @abc.abstractmethod
+    def lock(self, timeout: float) -> contextlib.AbstractContextManager[None]: ...
 
     def renew(self) -> None: ...
 

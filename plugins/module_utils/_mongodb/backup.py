@@ -7,22 +7,13 @@
 from __future__ import annotations
 
 import datetime
-import os
 import re
 import typing as t
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from ansible_collections.progressive.platform.plugins.module_utils._backup import storage
-from ansible_collections.progressive.platform.plugins.module_utils._backup.catalog import (
-    Backup,
-    Catalog,
-    File,
-    expired,
-    new_id,
-    sha256,
-    stamp,
-)
+from ansible_collections.progressive.platform.plugins.module_utils._backup import runs
+from ansible_collections.progressive.platform.plugins.module_utils._backup.catalog import Backup, Catalog, File, sha256, stamp
 from ansible_collections.progressive.platform.plugins.module_utils._mongodb import dump, server
 from ansible_collections.progressive.platform.plugins.module_utils._mongodb.dump import Census, Collection
 from ansible_collections.progressive.platform.plugins.module_utils._mongodb.server import FERRETDB, Server
@@ -38,24 +29,14 @@ ANSWER_WITHIN = 120.0
 BATCH = 1000
 OPLOG = "oplog.bson.gz"
 
-ARGUMENTS: dict[str, t.Any] = {
-    **server.SERVERS,
-    **storage.ARGUMENTS,
-    "backup_name": {"type": "str"},
-    "keep": {"type": "int", "default": 0},
-    "keep_days": {"type": "float", "default": 0.0},
-    "timeout": {"type": "float", "default": 3600.0},
-}
+ARGUMENTS: dict[str, t.Any] = {**server.SERVERS, **runs.TAKE}
 CONSTRAINTS: dict[str, t.Any] = server.CONSTRAINTS
 
 
 def run(params: Params, context: Context) -> Result:
     """The module mongodb_backup."""
-    if params["keep"] < 0 or params["keep_days"] < 0 or params["timeout"] <= 0:
-        raise PlatformError("keep and keep_days must not be negative, and timeout must be more than 0.")
-    catalog = Catalog(storage.storage_of(params), COMPONENT, params.get("backup_name") or params["name"])
-    now = datetime.datetime.now(datetime.UTC)
-    identifier = new_id(now, os.urandom(4))
+    retention = runs.Retention(params, COMPONENT)
+    catalog = retention.catalog
     with server.opened(params, context) as servers, servers.reached(writing=False, answer=ANSWER_WITHIN) as one:
         names = collections(one)
         plan = {
@@ -65,30 +46,18 @@ def run(params: Params, context: Context) -> Result:
             "collections": [f"{database}.{name}" for database, name in names],
         }
         if context.check:
-            gone = expired([*catalog.complete(), identifier], params["keep"], params["keep_days"], now)
-            return {"changed": True, "plan": plan, "removed": gone, "warnings": _warnings(one)}
-        backup = _Taking(one, catalog, context, params["timeout"]).run(names, identifier)
-        removed = catalog.prune(params["keep"], params["keep_days"], datetime.datetime.now(datetime.UTC))
+            return {"changed": True, "plan": plan, "removed": retention.foreseen(), "warnings": _warnings(one)}
+        backup = _Taking(one, catalog, context, params["timeout"]).run(names, retention.identifier)
+        removed = retention.applied()
         summary = summary_of(backup)
         servers.store.keep("backup", {**summary, "storage": str(catalog.storage)})
     return {"changed": True, "plan": plan, "backup": summary, "removed": removed, "warnings": _warnings(one)}
 
 
 def summary_of(backup: Backup) -> dict[str, t.Any]:
-    """What a task returns and the health report reads."""
-    facts = backup.facts
-    seconds = facts["seconds"] or 0.001
-    return {
-        "id": backup.id,
-        "folder": backup.folder,
-        "recovery_point": facts["recovery_point"],
-        "finished": backup.finished,
-        "collections": len(facts["collections"]),
-        "documents": sum(one["documents"] for one in facts["collections"]),
-        "bytes": backup.size,
-        "seconds": facts["seconds"],
-        "megabytes_per_second": round(sum(one["size"] for one in facts["collections"]) / 1e6 / seconds, 1),
-    }
+    parts = backup.facts["collections"]
+    counts = {"collections": len(parts), "documents": sum(one["documents"] for one in parts)}
+    return runs.summary_of(backup, counts, sum(one["size"] for one in parts))
 
 
 def databases(one: Server) -> list[str]:
@@ -157,9 +126,10 @@ class _Taking:
     def run(self, names: Sequence[tuple[str, str]], identifier: str) -> Backup:
         began = self.clock.now()
         started = datetime.datetime.now(datetime.UTC)
-        kept = self.catalog.storage
-        with kept.spool() as spool:
-            self._refuse_full(spool)
+        with self.catalog.storage.spool() as spool:
+            # What the databases say they take is more than the compressed files will have.
+            sizes = self.one.expect({"listDatabases": 1})["databases"]
+            runs.refuse_full(spool, sum(int(entry.get("sizeOnDisk", 0)) for entry in sizes if entry["name"] not in OWN))
             since = oplog_end(self.one)
             parts = [self._collection(number, database, name, spool) for number, (database, name) in enumerate(names)]
             point = started
@@ -184,23 +154,7 @@ class _Taking:
             backup = Backup(
                 COMPONENT, self.catalog.name, identifier, stamp(started), stamp(datetime.datetime.now(datetime.UTC)), described, facts
             )
-            for file in backup.files:
-                self.context.progress.report(COMPONENT, f"backup: {file.name} goes to {kept}")
-                kept.upload(f"{backup.folder}/{file.name}", spool / file.name)
-            self.catalog.keep(backup)
-        self.context.progress.report(COMPONENT, f"backup {identifier} is complete", done=True)
-        return backup
-
-    def _refuse_full(self, spool: Path) -> None:
-        """What the databases say they take is more than the compressed files will have."""
-        sizes = self.one.expect({"listDatabases": 1})["databases"]
-        wanted = sum(int(entry.get("sizeOnDisk", 0)) for entry in sizes if entry["name"] not in OWN)
-        free = storage.room(spool)
-        if free < wanted:
-            raise PlatformError(
-                f"The backup may need up to {wanted / 1e6:.0f} MB, and {spool.parent} has {free / 1e6:.0f} MB left. "
-                "Make room, lower keep, or give another directory (storage.path, storage.spool)."
-            )
+            return runs.finish(self.catalog, self.context, spool, backup)
 
     def _collection(self, number: int, database: str, name: str, spool: Path) -> Collection:
         self.context.progress.report(COMPONENT, f"backup: {database}.{name}")

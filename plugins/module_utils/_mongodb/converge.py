@@ -18,7 +18,7 @@ from ansible_collections.progressive.platform.plugins.module_utils._members.loop
 from ansible_collections.progressive.platform.plugins.module_utils._members.model import Marker, Refuse, Wait
 from ansible_collections.progressive.platform.plugins.module_utils._members.store import Files, Objects, Store
 from ansible_collections.progressive.platform.plugins.module_utils._mongodb import report
-from ansible_collections.progressive.platform.plugins.module_utils._mongodb.driver import RETRIABLE, Door, Lost, require
+from ansible_collections.progressive.platform.plugins.module_utils._mongodb.driver import LOGIN, RETRIABLE, Door, Lost, require
 from ansible_collections.progressive.platform.plugins.module_utils._mongodb.model import (
     MEMBERS_AT_MOST,
     VOTERS_AT_MOST,
@@ -58,17 +58,7 @@ NODES: dict[str, t.Any] = {
     "addresses": {"type": "list", "elements": "str"},
     "zones": {"type": "dict", "default": {}},
     "name": {"type": "str", "default": "mongodb"},
-    **{option: credentials.OPTIONS[option] for option in ("username", "password", "former_password", "password_secret")},
-    "tls": {
-        "type": "dict",
-        "options": {
-            "ca_cert": {"type": "path"},
-            "cert": {"type": "path"},
-            "key": {"type": "path", "no_log": False},
-            "secret": {"type": "dict", "no_log": False, "options": credentials.SECRET},
-        },
-        "mutually_exclusive": [["secret", "ca_cert"], ["secret", "cert"], ["secret", "key"]],
-    },
+    **LOGIN,
     **CONNECTION,
 }
 ARGUMENTS: dict[str, t.Any] = {

@@ -18,12 +18,17 @@ import typing as t
 from collections.abc import Mapping
 from pathlib import Path
 
-from ansible_collections.progressive.platform.plugins.module_utils._members.credentials import Access, Tls
+from ansible_collections.progressive.platform.plugins.module_utils._members.credentials import OPTIONS, Access, Tls
 from ansible_collections.progressive.platform.plugins.module_utils._run import PlatformError
 
 if t.TYPE_CHECKING:
     from pymongo import MongoClient
 
+LOGIN: dict[str, t.Any] = {
+    **OPTIONS,
+    # The driver verifies the name it connects to; there is no other.
+    "tls": {**OPTIONS["tls"], "options": {name: option for name, option in OPTIONS["tls"]["options"].items() if name != "server_name"}},
+}
 CONNECT_WITHIN = 3.0
 """Seconds to find, connect to and greet one member."""
 ANSWER_WITHIN = 15.0

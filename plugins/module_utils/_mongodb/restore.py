@@ -6,17 +6,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import hashlib
 import secrets
-import tempfile
 import typing as t
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ansible_collections.progressive.platform.plugins.module_utils._backup import storage
-from ansible_collections.progressive.platform.plugins.module_utils._backup.catalog import Backup, Catalog, parse_time, stamp
+from ansible_collections.progressive.platform.plugins.module_utils._backup import runs
+from ansible_collections.progressive.platform.plugins.module_utils._backup.catalog import Backup, parse_time, stamp
 from ansible_collections.progressive.platform.plugins.module_utils._members.store import LOCK_WITHIN
 from ansible_collections.progressive.platform.plugins.module_utils._mongodb import dump, server
 from ansible_collections.progressive.platform.plugins.module_utils._mongodb.backup import (
@@ -37,15 +35,7 @@ DUPLICATE, NAMESPACE_EXISTS = 11000, 48
 SHOWN = 5
 """Differences that a message names."""
 
-ARGUMENTS: dict[str, t.Any] = {
-    **server.SERVERS,
-    **storage.ARGUMENTS,
-    "mode": {"type": "str", "choices": ["restore", "compare", "drill"], "default": "restore"},
-    "backup": {"type": "str", "default": "latest"},
-    "backup_name": {"type": "str"},
-    "overwrite": {"type": "str", "no_log": False},
-    "timeout": {"type": "float", "default": 3600.0},
-}
+ARGUMENTS: dict[str, t.Any] = {**server.SERVERS, **runs.RESTORE}
 CONSTRAINTS: dict[str, t.Any] = server.CONSTRAINTS
 
 
@@ -56,31 +46,11 @@ def run(params: Params, context: Context) -> Result:
     if params.get("overwrite") and params["mode"] != "restore":
         raise PlatformError(f"overwrite is only for mode restore, mode is {params['mode']}.")
     began = context.clock.now()
-    catalog = Catalog(storage.storage_of(params), COMPONENT, params.get("backup_name") or params["name"])
-    backup = catalog.find(params["backup"])
-    with _workspace(params["storage"].get("spool")) as directory:
-        if params["storage"].get("s3") and storage.room(directory) < backup.size:
-            raise PlatformError(
-                f"{directory.parent} has {storage.room(directory) / 1e6:.0f} MB left, backup {backup.id} has {backup.size / 1e6:.0f} MB. "
-                "Make room, or name another directory in storage.spool."
-            )
-        context.progress.report(COMPONENT, f"backup {backup.id}: {backup.size / 1e6:.0f} MB are read and checked")
-        paths = catalog.checked(backup, directory)
+    with runs.fetched(params, context, COMPONENT) as (backup, paths):
         task = _Task(params, context, backup, collections_of(backup), paths, began)
         task.refuse_damaged()
         with server.opened(params, context) as servers, servers.reached(writing=params["mode"] != "compare", answer=ANSWER_WITHIN) as one:
             return {"restore": task.restore, "compare": task.compare, "drill": task.drill}[params["mode"]](servers, one)
-
-
-@contextlib.contextmanager
-def _workspace(spool: str | None) -> Iterator[Path]:
-    """A directory for what is fetched: not the storage's own spool, which a read-only volume could not have."""
-    try:
-        directory = tempfile.TemporaryDirectory(prefix="progressive-restore-", dir=spool)
-    except OSError as error:
-        raise PlatformError(f"storage.spool {spool} cannot be written to: {error.strerror}.") from error
-    with directory as path:
-        yield Path(path)
 
 
 def collections_of(backup: Backup) -> list[Collection]:
@@ -182,13 +152,8 @@ class _Task:
 
     def _not_empty(self, held: Sequence[tuple[str, str]], note: Mapping[str, t.Any], token: str) -> str:
         named = ", ".join(f"{database}.{name}" for database, name in held[:SHOWN]) + (", ..." if len(held) > SHOWN else "")
-        unfinished = ""
-        if note.get("state") == "running":
-            unfinished = (
-                f" A restore of {note.get('backup')}, begun at {note.get('started')}, was not finished: name that backup to go on with it."
-            )
         return (
-            f"The server is not empty ({named}), so backup {self.backup.id} is not restored into it.{unfinished} "
+            f"The server is not empty ({named}), so backup {self.backup.id} is not restored into it.{runs.unfinished(note)} "
             f"To replace the collections that the backup has (others stay), say: overwrite: {token}"
         )
 
@@ -258,34 +223,25 @@ class _Task:
 
     def drill(self, servers: Servers, one: Server) -> Result:
         """Restore into databases of names of their own, which go afterwards; compare everything; write down how long it took and how old the backup was."""
-        started = datetime.datetime.now(datetime.UTC)
         if self.context.check:
             return {**self._facts(), "changed": True}
         word = secrets.token_hex(4)
         names = {database: f"drill_{word}_{number}" for number, database in enumerate(sorted({one.database for one in self.wanted}))}
-        point = parse_time(self.backup.facts["recovery_point"])
-        with servers.store.lock(LOCK_WITHIN):
+        drill = runs.Drill(self.backup, servers.store, self.clock, self.began, {"documents": self.documents})
+        result: Result = {**self._facts(), "changed": True}
+        with servers.store.lock(LOCK_WITHIN), drill.noted(result):
             self._clear(one)  # what a drill that was killed has left
-            note: dict[str, t.Any] = {"backup": self.backup.id, "at": stamp(started), "documents": self.documents, "ok": False}
-            note["rpo_seconds"] = round((started - point).total_seconds(), 1)
-            result: Result = {**self._facts(), "changed": True}
             try:
                 began = self.clock.now()
                 for wanted in self.wanted:
                     self._fill(one, wanted, names[wanted.database])
+                drill.restored()
                 result["restored"] = self._counts(self.clock.now() - began)
                 result["compared"] = self._compared(one, names)
-                note["rto_seconds"] = round(self.clock.now() - self.began, 3)
-            except PlatformError as error:
-                note["rto_seconds"] = round(self.clock.now() - self.began, 3)
-                servers.store.keep("drill", {**note, "problem": error.message[:500]})
-                raise PlatformError(f"The drill failed. {error.message}", **{**result, **error.details, "drill": note}) from error
             finally:
                 self._clear(one)
-            note["ok"] = True
-            servers.store.keep("drill", note)
         self.context.progress.report(COMPONENT, f"drill with backup {self.backup.id}: every document is there", done=True)
-        return {**result, "drill": note}
+        return {**result, "drill": drill.note}
 
     def _clear(self, one: Server) -> None:
         for database in databases(one):
@@ -325,9 +281,4 @@ class _Task:
         return {"collections": len(self.wanted), "documents": self.documents, "seconds": round(seconds, 3), **rates}
 
     def _facts(self) -> dict[str, t.Any]:
-        point = parse_time(self.backup.facts["recovery_point"])
-        age = (datetime.datetime.now(datetime.UTC) - point).total_seconds()
-        return {
-            "backup": {"id": self.backup.id, "folder": self.backup.folder, "recovery_point": stamp(point), "age_seconds": round(age, 1)},
-            "documents": self.documents,
-        }
+        return {"backup": runs.facts_of(self.backup), "documents": self.documents}

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import abc
 import contextlib
 import dataclasses
 import typing as t
@@ -21,6 +22,7 @@ from ansible_collections.progressive.platform.plugins.module_utils._members.plac
 from ansible_collections.progressive.platform.plugins.module_utils._members.store import Files, Objects, Store
 from ansible_collections.progressive.platform.plugins.module_utils._mongodb.driver import (
     ANSWER_WITHIN,
+    LOGIN,
     Connection,
     Door,
     Lost,
@@ -43,7 +45,7 @@ SERVERS: dict[str, t.Any] = {
     },
     "addresses": {"type": "list", "elements": "str"},
     "name": {"type": "str", "default": "mongodb"},
-    **credentials.OPTIONS,
+    **LOGIN,
     **CONNECTION,
 }
 CONSTRAINTS: dict[str, t.Any] = {
@@ -88,8 +90,8 @@ class Place(t.Protocol):
 
     def targets(self) -> list[Target]: ...
 
-    def dial(self, target: Target, secured: bool) -> contextlib.AbstractContextManager[tuple[str, int]]:
-        raise NotImplementedError
+    @abc.abstractmethod
+    def dial(self, target: Target, secured: bool) -> contextlib.AbstractContextManager[tuple[str, int]]: ...
 
 
 class Hosts:

@@ -10,21 +10,13 @@ import contextlib
 import dataclasses
 import datetime
 import mmap
-import os
 import typing as t
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from ansible_collections.progressive.platform.plugins.module_utils._backup import storage
-from ansible_collections.progressive.platform.plugins.module_utils._backup.catalog import (
-    Backup,
-    Catalog,
-    File,
-    expired,
-    new_id,
-    stamp,
-)
+from ansible_collections.progressive.platform.plugins.module_utils._backup import runs
+from ansible_collections.progressive.platform.plugins.module_utils._backup.catalog import Backup, Catalog, File, stamp
 from ansible_collections.progressive.platform.plugins.module_utils._redis import rdb, report, slots
 from ansible_collections.progressive.platform.plugins.module_utils._redis.converge import CONSTRAINTS as NODE_CONSTRAINTS
 from ansible_collections.progressive.platform.plugins.module_utils._redis.converge import NODES, opened
@@ -41,14 +33,7 @@ AT_ONCE = 8
 """Shards taken, or restored, side by side."""
 NEXT = "heal it first: playbooks/site.yml --tags redis_cluster, or module redis_cluster"
 
-ARGUMENTS: dict[str, t.Any] = {
-    **NODES,
-    **storage.ARGUMENTS,
-    "backup_name": {"type": "str"},
-    "keep": {"type": "int", "default": 0},
-    "keep_days": {"type": "float", "default": 0.0},
-    "timeout": {"type": "float", "default": 3600.0},
-}
+ARGUMENTS: dict[str, t.Any] = {**NODES, **runs.TAKE}
 CONSTRAINTS: dict[str, t.Any] = NODE_CONSTRAINTS
 
 
@@ -84,39 +69,23 @@ class Census:
 
 def run(params: Params, context: Context) -> Result:
     """The module redis_cluster_backup."""
-    if params["keep"] < 0 or params["keep_days"] < 0 or params["timeout"] <= 0:
-        raise PlatformError("keep and keep_days must not be negative, and timeout must be more than 0.")
-    catalog = Catalog(storage.storage_of(params), COMPONENT, params.get("backup_name") or params["name"])
-    now = datetime.datetime.now(datetime.UTC)
-    identifier = new_id(now, os.urandom(4))
+    retention = runs.Retention(params, COMPONENT)
+    catalog = retention.catalog
     with opened(params, context) as (cluster, store):
         observation = cluster.observe(None)
         shards = chosen(observation)
         if context.check:
-            gone = expired([*catalog.complete(), identifier], params["keep"], params["keep_days"], now)
-            return {"changed": True, "plan": plan(shards), "removed": gone, "warnings": _warnings(shards)}
-        backup = _Taking(cluster, catalog, context, params["timeout"]).run(observation, shards, identifier)
-        removed = catalog.prune(params["keep"], params["keep_days"], datetime.datetime.now(datetime.UTC))
+            return {"changed": True, "plan": plan(shards), "removed": retention.foreseen(), "warnings": _warnings(shards)}
+        backup = _Taking(cluster, catalog, context, params["timeout"]).run(observation, shards, retention.identifier)
+        removed = retention.applied()
         summary = summary_of(backup)
         store.keep("backup", {**summary, "storage": str(catalog.storage)})
     return {"changed": True, "plan": plan(shards), "backup": summary, "removed": removed, "warnings": list(backup.facts["warnings"])}
 
 
 def summary_of(backup: Backup) -> dict[str, t.Any]:
-    """What a task returns and the health report reads."""
-    facts = backup.facts
-    seconds = facts["seconds"] or 0.001
-    return {
-        "id": backup.id,
-        "folder": backup.folder,
-        "recovery_point": facts["recovery_point"],
-        "finished": backup.finished,
-        "shards": len(facts["shards"]),
-        "keys": sum(shard["keys"] for shard in facts["shards"]),
-        "bytes": backup.size,
-        "seconds": facts["seconds"],
-        "megabytes_per_second": round(backup.size / 1e6 / seconds, 1),
-    }
+    shards = backup.facts["shards"]
+    return runs.summary_of(backup, {"shards": len(shards), "keys": sum(shard["keys"] for shard in shards)}, backup.size)
 
 
 def plan(shards: Sequence[Shard]) -> list[dict[str, t.Any]]:
@@ -217,9 +186,9 @@ class _Taking:
     def run(self, observation: Observation, shards: Sequence[Shard], identifier: str) -> Backup:
         began = self.clock.now()
         started = datetime.datetime.now(datetime.UTC)
-        kept = self.catalog.storage
-        with kept.spool() as spool:
-            self._refuse_full(shards, spool)
+        with self.catalog.storage.spool() as spool:
+            # The memory a data set takes is more than its file will have.
+            runs.refuse_full(spool, sum(shard.source.used_memory for shard in shards))
             with ThreadPoolExecutor(min(AT_ONCE, len(shards))) as pool:
                 parts = list(pool.map(lambda shard: self._shard(shard, spool), shards))
             after = self.cluster.observe(None)
@@ -237,22 +206,7 @@ class _Taking:
                 tuple(file for file, _facts in parts),
                 self._facts(observation, shards, [facts for _file, facts in parts], self.clock.now() - began),
             )
-            for file in backup.files:
-                self.context.progress.report(COMPONENT, f"backup: {file.name} goes to {kept}")
-                kept.upload(f"{backup.folder}/{file.name}", spool / file.name)
-            self.catalog.keep(backup)
-        self.context.progress.report(COMPONENT, f"backup {identifier} is complete", done=True)
-        return backup
-
-    def _refuse_full(self, shards: Sequence[Shard], spool: Path) -> None:
-        """The memory a data set takes is more than its file will have."""
-        wanted = sum(shard.source.used_memory for shard in shards)
-        free = storage.room(spool)
-        if free < wanted:
-            raise PlatformError(
-                f"The backup may need up to {wanted / 1e6:.0f} MB, and {spool.parent} has {free / 1e6:.0f} MB left. "
-                "Make room, lower keep, or give another directory (storage.path, storage.spool)."
-            )
+            return runs.finish(self.catalog, self.context, spool, backup)
 
     def _shard(self, shard: Shard, spool: Path) -> tuple[File, dict[str, t.Any]]:
         path = spool / shard.file

@@ -17,8 +17,8 @@ import typing as t
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from ansible_collections.progressive.platform.plugins.module_utils._backup import storage
-from ansible_collections.progressive.platform.plugins.module_utils._backup.catalog import LATEST, Backup, Catalog, parse_time, stamp
+from ansible_collections.progressive.platform.plugins.module_utils._backup import runs
+from ansible_collections.progressive.platform.plugins.module_utils._backup.catalog import Backup, parse_time, stamp
 from ansible_collections.progressive.platform.plugins.module_utils._kube.client import connect
 from ansible_collections.progressive.platform.plugins.module_utils._members import credentials
 from ansible_collections.progressive.platform.plugins.module_utils._members.places import Pods
@@ -40,11 +40,7 @@ LOCK_WITHIN = 30.0
 
 ARGUMENTS: dict[str, t.Any] = {
     **NODES,
-    **storage.ARGUMENTS,
-    "mode": {"type": "str", "choices": ["restore", "compare", "drill"], "default": "restore"},
-    "backup": {"type": "str", "default": LATEST},
-    "backup_name": {"type": "str"},
-    "overwrite": {"type": "str", "no_log": False},
+    **runs.RESTORE,
     "verify": {"type": "bool", "default": True},
     "keys_per_second": {"type": "float", "default": 0.0, "no_log": False},
     "scratch": {
@@ -59,7 +55,6 @@ ARGUMENTS: dict[str, t.Any] = {
         "mutually_exclusive": [["socket", "selector"]],
         "required_together": [["namespace", "selector"]],
     },
-    "timeout": {"type": "float", "default": 3600.0},
 }
 CONSTRAINTS: dict[str, t.Any] = NODE_CONSTRAINTS
 
@@ -71,28 +66,13 @@ def run(params: Params, context: Context) -> Result:
     if params.get("scratch") and params["mode"] != "drill":
         raise PlatformError(f"scratch is only for mode drill, mode is {params['mode']}.")
     began = context.clock.now()
-    catalog = Catalog(storage.storage_of(params), COMPONENT, params.get("backup_name") or params["name"])
-    backup = catalog.find(params["backup"])
-    with _workspace(params["storage"].get("spool")) as directory:
-        _refuse_no_room(backup, params, directory)
-        context.progress.report(COMPONENT, f"backup {backup.id}: {backup.size / 1e6:.0f} MB are read and checked")
-        parts = parts_of(backup, catalog.checked(backup, directory))
+    with runs.fetched(params, context, COMPONENT) as (backup, paths):
+        parts = parts_of(backup, paths)
         for part in parts:
             _refuse_cut_off(part)
         task = _Task(params, context, backup, parts, began)
         with opened(params, context) as (cluster, store):
             return {"restore": task.restore, "compare": task.compare, "drill": task.drill}[params["mode"]](cluster, store)
-
-
-@contextlib.contextmanager
-def _workspace(spool: str | None) -> Iterator[Path]:
-    """A directory for what is fetched: not the storage's own spool, which a read-only volume could not have."""
-    try:
-        directory = tempfile.TemporaryDirectory(prefix="progressive-restore-", dir=spool)
-    except OSError as error:
-        raise PlatformError(f"storage.spool {spool} cannot be written to: {error.strerror}.") from error
-    with directory as path:
-        yield Path(path)
 
 
 def parts_of(backup: Backup, paths: Mapping[str, Path]) -> list[Part]:
@@ -127,14 +107,6 @@ def parse_slots(text: str) -> int:
 def token_of(ids: Sequence[str]) -> str:
     """Names these very masters: what a task must repeat to overwrite what they hold."""
     return hashlib.sha256("\n".join(sorted(ids)).encode()).hexdigest()[:16]
-
-
-def _refuse_no_room(backup: Backup, params: Params, directory: Path) -> None:
-    if params["storage"].get("s3") and storage.room(directory) < backup.size:
-        raise PlatformError(
-            f"{directory.parent} has {storage.room(directory) / 1e6:.0f} MB left, backup {backup.id} has {backup.size / 1e6:.0f} MB. "
-            "Make room, or name another directory in storage.spool."
-        )
 
 
 def _refuse_cut_off(part: Part) -> None:
@@ -217,13 +189,8 @@ class _Task:
 
     def _not_empty(self, filled: Sequence[Node], note: Mapping[str, t.Any], token: str) -> str:
         held = ", ".join(f"{node.name}: {node.keys} keys, {node.functions} functions" for node in filled)
-        unfinished = ""
-        if note.get("state") == "running":
-            unfinished = (
-                f" A restore of {note.get('backup')}, begun at {note.get('started')}, was not finished: name that backup to go on with it."
-            )
         return (
-            f"The cluster is not empty ({held}), so backup {self.backup.id} is not restored into it.{unfinished} "
+            f"The cluster is not empty ({held}), so backup {self.backup.id} is not restored into it.{runs.unfinished(note)} "
             f"To give the backup's keys precedence over keys of the same name (others stay), say: overwrite: {token}"
         )
 
@@ -257,35 +224,21 @@ class _Task:
 
     def drill(self, _cluster: Cluster, store: Store) -> Result:
         """Restore into a server that is thrown away, compare every key, and write down how long it took and how old the backup was."""
-        started = datetime.datetime.now(datetime.UTC)
-        point = parse_time(self.backup.facts["recovery_point"])
         if self.context.check:
             return {**self._facts(), "changed": True}
-        with self._scratch() as receiver:
+        drill = runs.Drill(self.backup, store, self.clock, self.began, {"keys": self.keys})
+        result: Result = {**self._facts(), "changed": True}
+        with drill.noted(result), self._scratch() as receiver:
             self._refuse_newer([receiver])
-            loaded = refill.load_functions(refill.functions_of(self.parts), [receiver], self.clock, False)
+            result["functions"] = refill.load_functions(refill.functions_of(self.parts), [receiver], self.clock, False)
             began = self.clock.now()
             tally = refill.restore(self.parts, [receiver], self._pace(), False)
-            restoring = self.clock.now() - began
-            note = {
-                "backup": self.backup.id,
-                "at": stamp(started),
-                "rpo_seconds": round((started - point).total_seconds(), 1),
-                "rto_seconds": round(self.clock.now() - self.began, 3),
-                "keys": self.keys,
-                "ok": False,
-            }
-            result = {**self._facts(), "changed": True, "functions": loaded, "restored": _counts(tally, restoring)}
-            try:
-                result["compared"] = self._compared([receiver])
-                self._refuse_extra(receiver, tally)
-            except PlatformError as error:
-                store.keep("drill", {**note, "problem": error.message[:500]})
-                raise PlatformError(f"The drill failed. {error.message}", **{**result, **error.details, "drill": note}) from error
-            note["ok"] = True
-            store.keep("drill", note)
+            drill.restored()
+            result["restored"] = _counts(tally, self.clock.now() - began)
+            result["compared"] = self._compared([receiver])
+            self._refuse_extra(receiver, tally)
         self.context.progress.report(COMPONENT, f"drill with backup {self.backup.id}: every key is there", done=True)
-        return {**result, "drill": note}
+        return {**result, "drill": drill.note}
 
     def _refuse_extra(self, receiver: Receiver, tally: Tally) -> None:
         connection = receiver.connect()
@@ -349,12 +302,7 @@ class _Task:
         return lacking
 
     def _facts(self) -> dict[str, t.Any]:
-        point = parse_time(self.backup.facts["recovery_point"])
-        age = (datetime.datetime.now(datetime.UTC) - point).total_seconds()
-        return {
-            "backup": {"id": self.backup.id, "folder": self.backup.folder, "recovery_point": stamp(point), "age_seconds": round(age, 1)},
-            "keys": self.keys,
-        }
+        return {"backup": runs.facts_of(self.backup), "keys": self.keys}
 
     def _plan(self, owners: Sequence[Node], resumed: bool, replace: bool) -> list[dict[str, t.Any]]:
         reason = (
