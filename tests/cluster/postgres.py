@@ -95,6 +95,17 @@ class Postgres:
             **variables,
         }
 
+    def __enter__(self) -> Postgres:
+        try:
+            self.playbook("site")
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_failure: object) -> None:
+        self.playbook("teardown")
+
     def playbook(self, name: str, **options: Any) -> str:
         """What it printed; a failure fails the test."""
         extra = json.dumps(self.options | options)

@@ -19,12 +19,8 @@ from ansible_collections.progressive.platform.tests.cluster.postgres import LIMI
 
 @pytest.fixture(scope="module", params=["endpoints", "configmaps"])
 def postgres(request: pytest.FixtureRequest, kubeconfig: str, client: Client) -> Iterator[Postgres]:
-    made = Postgres(client, kubeconfig, request.param)
-    try:
-        made.playbook("site")
+    with Postgres(client, kubeconfig, request.param) as made:
         yield made
-    finally:
-        made.playbook("teardown")
 
 
 @pytest.fixture(scope="module")

@@ -32,12 +32,8 @@ print(hashlib.sha256(context.wrap_socket(plain).getpeercert(True)).hexdigest())
 @pytest.fixture(scope="module")
 def postgres(kubeconfig: str, client: Client) -> Iterator[Postgres]:
     """With TLS, so that everything here is seen with it."""
-    made = Postgres(client, kubeconfig, platform_postgresql_tls=True)
-    try:
-        made.playbook("site")
+    with Postgres(client, kubeconfig, platform_postgresql_tls=True) as made:
         yield made
-    finally:
-        made.playbook("teardown")
 
 
 @pytest.fixture(scope="module")

@@ -29,12 +29,8 @@ RECEIVER = "for f in /proc/[0-9]*/cmdline; do grep -q walreceiver $f && echo $f 
 
 @pytest.fixture(scope="module")
 def postgres(kubeconfig: str, client: Client) -> Iterator[Postgres]:
-    made = Postgres(client, kubeconfig)
-    try:
-        made.playbook("site")
+    with Postgres(client, kubeconfig) as made:
         yield made
-    finally:
-        made.playbook("teardown")
 
 
 @pytest.fixture(scope="module")

@@ -9,28 +9,13 @@ from __future__ import annotations
 import ast
 import dataclasses
 import re
-import typing as t
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from ansible_collections.progressive.platform.plugins.module_utils._members.model import State
+
 ROOT = Path(__file__).resolve().parents[2]
 BEGIN, END = "<!-- states: made by `make docs` from the planner and the tests' marks -->", "<!-- end of states -->"
-
-
-class State(t.Protocol):
-    """A row: Markdown, one line each."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def looks(self) -> str: ...
-
-    @property
-    def action(self) -> str: ...
-
-    @property
-    def refused(self) -> str: ...
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,11 +8,21 @@
 from __future__ import annotations
 
 import hashlib
+import typing as t
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 FOREVER = float("inf")
 """Limit of a Wait that only the task's own timeout ends."""
+
+
+class State(t.NamedTuple):
+    """A state that members can be found in, in words (Markdown, one line each): the finding's name, how it looks, what is done, and when that is refused."""
+
+    name: str
+    looks: str
+    action: str
+    refused: str
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,15 @@ CONNECT_WITHIN = 3.0
 """Seconds for one connection attempt."""
 
 
+def options(port: int, **more: t.Any) -> dict[str, t.Any]:
+    """What a module is told of where the members are: pods that listen on ``port`` (``more`` are further options of theirs), or addresses."""
+    named = {"namespace": {"type": "str", "required": True}, "selector": {"type": "str", "required": True}}
+    return {
+        "pods": {"type": "dict", "options": {**named, "port": {"type": "int", "default": port}, **more}},
+        "addresses": {"type": "list", "elements": "str"},
+    }
+
+
 class Source(t.Protocol):
     """Names the nodes and opens sockets to them."""
 

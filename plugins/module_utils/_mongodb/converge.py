@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from ansible_collections.progressive.platform.plugins.module_utils._kube.arguments import CONNECTION
 from ansible_collections.progressive.platform.plugins.module_utils._kube.client import Client, connect
-from ansible_collections.progressive.platform.plugins.module_utils._members import credentials
+from ansible_collections.progressive.platform.plugins.module_utils._members import credentials, places
 from ansible_collections.progressive.platform.plugins.module_utils._members.loop import Loop, noted
 from ansible_collections.progressive.platform.plugins.module_utils._members.model import Marker, Refuse, Wait
 from ansible_collections.progressive.platform.plugins.module_utils._members.store import Files, Objects, Store
@@ -46,16 +46,7 @@ ADMIN = "admin"
 
 NODES: dict[str, t.Any] = {
     "replica_set": {"type": "str", "default": "rs0"},
-    "pods": {
-        "type": "dict",
-        "options": {
-            "namespace": {"type": "str", "required": True},
-            "selector": {"type": "str", "required": True},
-            "port": {"type": "int", "default": 27017},
-            "domain": {"type": "str", "required": True},
-        },
-    },
-    "addresses": {"type": "list", "elements": "str"},
+    **places.options(27017, domain={"type": "str", "required": True}),
     "zones": {"type": "dict", "default": {}},
     "name": {"type": "str", "default": "mongodb"},
     **LOGIN,

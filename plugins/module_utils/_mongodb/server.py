@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from ansible_collections.progressive.platform.plugins.module_utils._kube.arguments import CONNECTION
 from ansible_collections.progressive.platform.plugins.module_utils._kube.client import ApiError, Client, connect
 from ansible_collections.progressive.platform.plugins.module_utils._kube.forward import listen
-from ansible_collections.progressive.platform.plugins.module_utils._members import credentials
+from ansible_collections.progressive.platform.plugins.module_utils._members import credentials, places
 from ansible_collections.progressive.platform.plugins.module_utils._members.credentials import Access
 from ansible_collections.progressive.platform.plugins.module_utils._members.model import Target
 from ansible_collections.progressive.platform.plugins.module_utils._members.places import Addresses, Pods
@@ -35,15 +35,7 @@ POLL = 0.5
 FERRETDB, MONGODB = "ferretdb", "mongodb"
 
 SERVERS: dict[str, t.Any] = {
-    "pods": {
-        "type": "dict",
-        "options": {
-            "namespace": {"type": "str", "required": True},
-            "selector": {"type": "str", "required": True},
-            "port": {"type": "int", "default": 27017},
-        },
-    },
-    "addresses": {"type": "list", "elements": "str"},
+    **places.options(27017),
     "name": {"type": "str", "default": "mongodb"},
     **LOGIN,
     **CONNECTION,

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from ansible_collections.progressive.platform.plugins.module_utils._kube.arguments import CONNECTION
 from ansible_collections.progressive.platform.plugins.module_utils._kube.client import Client, connect
-from ansible_collections.progressive.platform.plugins.module_utils._members import credentials
+from ansible_collections.progressive.platform.plugins.module_utils._members import credentials, places
 from ansible_collections.progressive.platform.plugins.module_utils._members.model import Refuse, Wait
 from ansible_collections.progressive.platform.plugins.module_utils._postgresql import report
 from ansible_collections.progressive.platform.plugins.module_utils._postgresql.members import Access, Cluster, access_of, sources
@@ -44,16 +44,7 @@ BEGUN_WITHIN = 5.0
 """Seconds, for settings beside one round of Patroni, after which what was begun shows: a copy, or that a parameter takes a restart."""
 
 MEMBERS: dict[str, t.Any] = {
-    "pods": {
-        "type": "dict",
-        "options": {
-            "namespace": {"type": "str", "required": True},
-            "selector": {"type": "str", "required": True},
-            "port": {"type": "int", "default": 5432},
-            "rest_port": {"type": "int", "default": 8008},
-        },
-    },
-    "addresses": {"type": "list", "elements": "str"},
+    **places.options(5432, rest_port={"type": "int", "default": 8008}),
     "password": {"type": "str", "no_log": True},
     "rest_password": {"type": "str", "no_log": True},
     "password_secret": {

@@ -6,17 +6,7 @@
 
 from __future__ import annotations
 
-import typing as t
-
-
-class State(t.NamedTuple):
-    """A name for a finding; what it looks like, what is done about it, and when that is refused (Markdown, one line each)."""
-
-    name: str
-    looks: str
-    action: str
-    refused: str
-
+from ansible_collections.progressive.platform.plugins.module_utils._members.model import State
 
 STATES: dict[str, State] = {
     "P1": State(

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from ansible_collections.progressive.platform.plugins.module_utils._kube.arguments import CONNECTION
 from ansible_collections.progressive.platform.plugins.module_utils._kube.client import connect
-from ansible_collections.progressive.platform.plugins.module_utils._members import credentials
+from ansible_collections.progressive.platform.plugins.module_utils._members import credentials, places
 from ansible_collections.progressive.platform.plugins.module_utils._members.loop import Loop, noted
 from ansible_collections.progressive.platform.plugins.module_utils._members.model import Marker, Refuse, Wait
 from ansible_collections.progressive.platform.plugins.module_utils._members.places import Addresses, Pods, Source
@@ -63,15 +63,7 @@ LOSSY = {
 NODE_ID = re.compile(r"[0-9a-f]{40}")
 
 NODES: dict[str, t.Any] = {
-    "pods": {
-        "type": "dict",
-        "options": {
-            "namespace": {"type": "str", "required": True},
-            "selector": {"type": "str", "required": True},
-            "port": {"type": "int", "default": 6379},
-        },
-    },
-    "addresses": {"type": "list", "elements": "str"},
+    **places.options(6379),
     "zones": {"type": "dict", "default": {}},
     "name": {"type": "str", "default": "redis-cluster"},
     **credentials.OPTIONS,
