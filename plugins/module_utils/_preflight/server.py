@@ -203,6 +203,18 @@ def _engine(there: Json, claim: Mapping[str, t.Any]) -> Iterator[Finding]:
         yield Finding(claim["engine"], str(new), f"what can read the data of {old}", reason[0].upper() + reason[1:] + ".")
 
 
+def ailing(nodes: Iterable[Json]) -> list[str]:
+    """What the kubelets say is wrong with their nodes: not ready, or under pressure, which keeps pods away by a taint."""
+    found = []
+    for node in nodes:
+        said = {one["type"]: one["status"] for one in (node.get("status") or {}).get("conditions") or []}
+        wrong = [kind for kind, status in said.items() if kind.endswith("Pressure") and status == "True"]
+        wrong += ["not ready"] if said.get("Ready", "True") != "True" else []
+        if wrong:
+            found.append(f"{node['metadata']['name']}: {', '.join(wrong)}")
+    return found
+
+
 def _nodes(seen: Seen, needs: Mapping[str, t.Any]) -> Iterator[Finding]:
     if seen.nodes is None:
         yield Finding(
@@ -227,11 +239,14 @@ def _nodes(seen: Seen, needs: Mapping[str, t.Any]) -> Iterator[Finding]:
         which = " or ".join(names_of_pools)
         if not nodes:
             wanted = "; ".join(f"{pool}: {_labels(pools.get(pool) or {})}" for pool in names_of_pools)
+            ill = ailing(seen.nodes)
             yield Finding(
                 f"platform_pools.{names_of_pools[0] if names_of_pools else ''}",
-                f"no ready node is of pool {which}",
+                f"no ready node is of pool {which}" + (f" ({'; '.join(ill)})" if ill else ""),
                 f"nodes labelled {wanted}, with no other taints than the pool's",
-                "Label the nodes, list them in the pool's nodes, or let the components use another pool.",
+                "Label the nodes, list them in the pool's nodes, or let the components use another pool."
+                if not ill
+                else "Make the nodes well first (kubectl describe nodes); a disk that is full takes pods again five minutes after it has room.",
             )
             continue
         yield from _sizes(pods, nodes, which)
