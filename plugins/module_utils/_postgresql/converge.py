@@ -28,7 +28,7 @@ from ansible_collections.progressive.platform.plugins.module_utils._postgresql.m
     Observation,
     User,
 )
-from ansible_collections.progressive.platform.plugins.module_utils._postgresql.observe import LEVELS
+from ansible_collections.progressive.platform.plugins.module_utils._postgresql.observe import LEVELS, differing
 from ansible_collections.progressive.platform.plugins.module_utils._postgresql.plan import Picture, findings
 from ansible_collections.progressive.platform.plugins.module_utils._postgresql.simulate import foresee
 from ansible_collections.progressive.platform.plugins.module_utils._postgresql.wire import Lost, SqlError
@@ -42,6 +42,8 @@ LOGIN, SECOND = ".login", "_2"
 """Suffix of the Secret's key that names the login a password belongs to, and of the second of a user's two logins."""
 BEGUN_WITHIN = 5.0
 """Seconds, for settings beside one round of Patroni, after which what was begun shows: a copy, or that a parameter takes a restart."""
+HEARD_WITHIN = 60.0
+"""The same for the parameters themselves, where a machine is busy."""
 
 MEMBERS: dict[str, t.Any] = {
     **places.options(5432, rest_port={"type": "int", "default": 8008}),
@@ -229,6 +231,7 @@ class Convergence:
         self.since: dict[str, float] = {}
         self.failing: Failing | None = None
         self.expected: Expected | None = None
+        self.unheard = 0.0
         self.told = ""
 
     def run(self) -> Result:
@@ -276,8 +279,17 @@ class Convergence:
         """What was just begun and does not show yet: without it the next look would take the cluster for finished."""
         if self.expected is None or self.clock.now() > self.expected.until or self.expected.shows(observation):
             self.expected = None
-            return None
+            return self._unheard(observation)
         return Wait(self.expected.state, "outstanding", self.expected.what, self.expected.until, "")
+
+    def _unheard(self, observation: Observation) -> Wait | None:
+        """A primary that runs with other parameters than the configuration has, and has not said yet that it waits for a restart."""
+        names = differing_parameters(observation) if self.desired.restart else ()
+        if not names:
+            return None
+        self.unheard = self.unheard or self.clock.now() + float(self.desired.config.get("loop_wait") or 10) + HEARD_WITHIN
+        what = f"the primary does not run with the configuration's {', '.join(names)} yet"
+        return Wait("P14", "unheard", what, HEARD_WITHIN, "") if self.clock.now() < self.unheard else None
 
     def _check_time(self, decision: Decision, observation: Observation) -> None:
         if isinstance(decision, Wait) and decision.own_time:
@@ -303,8 +315,8 @@ class Convergence:
             except (Lost, OSError) as error:
                 refusal = str(error)
         elif act.kind == "config" and primary:
-            changed = frozenset((act.body.get("postgresql") or {}).get("parameters") or ()) & (
-                observation.facts.restart if observation.facts else frozenset()
+            changed = set((act.body.get("postgresql") or {}).get("parameters") or ()) & set(
+                observation.facts.restart if observation.facts else ()
             )
             refusal = self.cluster.tell(primary, act.kind, act.body)
             until = self.clock.now() + float(self.desired.config.get("loop_wait") or 10) + BEGUN_WITHIN
@@ -377,8 +389,21 @@ class Convergence:
             if any(m.paused for m in after.live)
             else []
         )
+        differing_ones = () if pending else differing_parameters(after)
+        texts += (
+            [f"the primary runs with other values than the configuration has of {', '.join(differing_ones)}; who else sets them?"]
+            if differing_ones
+            else []
+        )
         texts += ["the archive of WAL fails; the primary keeps what it cannot archive"] if facts and facts.archive.failing else []
         return [] if self.context.check else texts
+
+
+def differing_parameters(seen: Observation) -> tuple[str, ...]:
+    """What the primary runs with and the dynamic configuration has otherwise, unless the primary knows that it waits for a restart."""
+    if seen.primary is None or seen.primary.pending or seen.facts is None:
+        return ()
+    return differing(((seen.config or {}).get("postgresql") or {}).get("parameters") or {}, seen.facts.restart)
 
 
 def _streams(seen: Observation, name: str) -> bool:

@@ -189,7 +189,7 @@ class Cluster:
                 {name: rows(observe.EXTENSIONS, name) for name in looked},
                 {name: rows(observe.grants_question(grantees), name) for name in looked if grantees},
             ),
-            restart=frozenset(str(row[0]) for row in rows(observe.RESTART)),
+            restart={str(name): (str(setting), str(unit)) for name, setting, unit in rows(observe.RESTART)},
         )
 
     # ---- doing --------------------------------------------------------------------------------------------------------------

@@ -80,7 +80,8 @@ class Member:
     """One target and everything it said of itself and of the others.
 
     ``problem`` is empty when its Patroni answered; otherwise only the target is known. ``name`` is Patroni's name of it, ``leader`` whom it takes for
-    the primary, ``known`` the members its cluster has. Positions are bytes of WAL, ``silence`` the seconds since it last heard of the lock's store.
+    the primary, ``known`` the members its cluster has. ``pending`` are the parameters that wait for its restart, ``lowered`` those of them that it may
+    have less of only after its primary has (CEILINGS of observe). Positions are bytes of WAL, ``silence`` the seconds since it last heard of the lock's store.
     """
 
     target: Target
@@ -97,6 +98,7 @@ class Member:
     replication: str = ""
     sync: bool = False
     pending: tuple[str, ...] = ()
+    lowered: tuple[str, ...] = ()
     leader: str = ""
     known: tuple[str, ...] = ()
     paused: bool = False
@@ -151,14 +153,15 @@ class Database:
 
 @dataclass(frozen=True)
 class Facts:
-    """What only the primary's SQL tells. ``restart`` holds the parameters that take effect by a restart alone."""
+    """What only the primary's SQL tells. ``restart`` are the parameters that take effect by a restart alone, with what they are and the
+    unit of that (empty: it has none)."""
 
     slots: tuple[Slot, ...] = ()
     archive: Archive = Archive()
     links: tuple[Link, ...] = ()
     users: Mapping[str, User] = field(default_factory=dict)
     databases: Mapping[str, Database] = field(default_factory=dict)
-    restart: frozenset[str] = frozenset()
+    restart: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

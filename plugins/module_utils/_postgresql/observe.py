@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from ansible_collections.progressive.platform.plugins.module_utils._postgresql.model import (
@@ -33,7 +34,7 @@ ARCHIVE = (
     "select current_setting('archive_mode'), archived_count, failed_count, extract(epoch from now() - last_archived_time), "
     "extract(epoch from now() - last_failed_time) from pg_stat_archiver"
 )
-RESTART = "select name from pg_settings where context = 'postmaster'"
+RESTART = "select name, setting, coalesce(unit, '') from pg_settings where context = 'postmaster'"
 USERS = (
     "select a.rolname, a.rolconnlimit, a.rolpassword, s.setconfig::text from pg_authid a "
     "left join pg_db_role_setting s on s.setrole = a.oid and s.setdatabase = 0 where a.rolcanlogin and (not a.rolsuper or a.rolname = 'postgres')"
@@ -54,6 +55,27 @@ select u.name, has_database_privilege(u.name, current_database(), 'CONNECT'), ha
 from (values {users}) u (name)
 left join (pg_class c join pg_namespace n on n.oid = c.relnamespace) on c.relkind in ('r', 'p', 'v', 'm', 'f') and n.nspname = 'public'
 group by u.name"""
+
+CEILINGS = {
+    "max_connections": 100,
+    "max_locks_per_transaction": 64,
+    "max_prepared_transactions": 0,
+    "max_wal_senders": 10,
+    "max_worker_processes": 8,
+}
+"""What a standby must have at least as much of as its primary, and Patroni's defaults (PostgreSQL's manual, "Hot Standby", administrator's overview;
+Patroni's manual, "Patroni configuration"): raised on the standbys first, lowered on the primary first. Patroni starts a standby with what its
+pg_controldata says for as long as that is more, so restarting it earlier changes nothing."""
+
+PATRONIS_OWN = frozenset({"cluster_name", "hot_standby", "listen_addresses", "port"})
+"""Parameters that a dynamic configuration may name and that Patroni sets all the same (its manual, "Patroni configuration")."""
+
+NUMBER = re.compile(r"(-?\d+(?:\.\d+)?)\s*(B|kB|MB|GB|TB|us|ms|s|min|h|d)?")
+UNITS = {
+    **{"B": 1, "kB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30, "TB": 1 << 40},
+    **{"us": 0.001, "ms": 1, "s": 1000, "min": 60_000, "h": 3_600_000, "d": 86_400_000},
+}
+WORDS = {"true": "on", "yes": "on", "false": "off", "no": "off"}
 
 LEVELS = ("connect", "read", "write")
 
@@ -77,6 +99,13 @@ def member_of(target: Target, status: Json, cluster: Json, now: float) -> Member
         replication=str(status.get("replication_state") or ""),
         sync=bool(status.get("sync_standby") or status.get("quorum_standby")),
         pending=tuple(sorted(status.get("pending_restart_reason") or ())),
+        lowered=tuple(
+            sorted(
+                name
+                for name, values in (status.get("pending_restart_reason") or {}).items()
+                if name in CEILINGS and less(values.get("new_value"), values.get("old_value"))
+            )
+        ),
         leader=next((str(one["name"]) for one in others if one["role"] in ("leader", "standby_leader")), ""),
         known=tuple(str(one["name"]) for one in others),
         paused=bool(status.get("pause")),
@@ -88,6 +117,27 @@ def member_of(target: Target, status: Json, cluster: Json, now: float) -> Member
             if one.get("application_name")
         ),
     )
+
+
+def less(one: object, other: object) -> bool:
+    """Of two whole numbers given as such or as text; whatever is none is not less."""
+    first, second = str(one), str(other)
+    return first.isdecimal() and second.isdecimal() and int(first) < int(second)
+
+
+def differing(wanted: Mapping[str, object], running: Mapping[str, tuple[str, str]]) -> tuple[str, ...]:
+    """The wanted parameters whose running value (with its unit, of pg_settings) is another; those that Patroni sets itself are left out."""
+    named = sorted((set(wanted) & set(running)) - PATRONIS_OWN)
+    return tuple(name for name in named if _plain(str(wanted[name]), running[name][1]) != _plain(running[name][0], running[name][1]))
+
+
+def _plain(value: str, unit: str) -> float | str:
+    """A value of pg_settings or of a configuration so that equal ones are equal: a number of bytes or milliseconds, or a word."""
+    text = value.strip()
+    if found := NUMBER.fullmatch(text):
+        number, own = float(found[1]), found[2] or unit
+        return number * UNITS[own] if own in UNITS else number * int(own[:-2]) * 1024 if own[:-2].isdecimal() else number
+    return WORDS.get(text.lower(), text.lower())
 
 
 def slots_of(rows: Iterable[Row]) -> tuple[Slot, ...]:

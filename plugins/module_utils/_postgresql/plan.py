@@ -265,7 +265,8 @@ def reinitialize(picture: Picture) -> Decision | None:
 
 
 def renewal(picture: Picture) -> Decision | None:
-    """Restarts and new pods: replicas first, one at a time and only while all stream; then the primary hands over and is the last."""
+    """Restarts and new pods: replicas first, one at a time and only while all stream; then the primary hands over and is the last. What replicas may
+    have less of only after the primary is lowered there first, where it stands: whoever took over would have to be restarted for it too."""
     desired = picture.desired
     due = [member for member in picture.wanted if _due(member, desired)]
     if not due:
@@ -278,6 +279,10 @@ def renewal(picture: Picture) -> Decision | None:
             60.0,
             "The StatefulSet's controller is stuck.",
         )
+    lowering = next((member for member in due if member.primary and member.lowered and desired.restart), None)
+    if lowering is not None:
+        reason = f"{lowering.target.name} needs a restart for {', '.join(lowering.pending)}: a replica may not have less than it"
+        return Act("P14", "restart", reason, lowering.target.name, {"restart_pending": True})
     replicas = [member for member in due if not member.primary]
     if replicas:
         return _renew(replicas[-1], desired)

@@ -16,6 +16,7 @@ from ansible_collections.progressive.platform.plugins.module_utils._postgresql.m
     Member,
     Observation,
 )
+from ansible_collections.progressive.platform.plugins.module_utils._postgresql.observe import CEILINGS, less
 from ansible_collections.progressive.platform.plugins.module_utils._postgresql.plan import Picture, decide
 
 STEPS_AT_MOST = 100
@@ -35,9 +36,17 @@ def foresee(observation: Observation, desired: Desired) -> tuple[list[Decision],
 
 def _after(act: Act, seen: Observation, desired: Desired) -> tuple[Observation, Desired]:
     if act.kind == "config":
-        changed = set((act.body.get("postgresql") or {}).get("parameters") or ()) & (seen.facts.restart if seen.facts else set())
+        running = seen.facts.restart if seen.facts else {}
+        changed = {key: value for key, value in ((act.body.get("postgresql") or {}).get("parameters") or {}).items() if key in running}
+        lowered = {
+            key for key, value in changed.items() if key in CEILINGS and less(CEILINGS[key] if value is None else value, running[key][0])
+        }
         members = tuple(
-            dataclasses.replace(member, pending=tuple(sorted({*member.pending, *changed}))) if member.live else member
+            dataclasses.replace(
+                member, pending=tuple(sorted({*member.pending, *changed})), lowered=tuple(sorted({*member.lowered, *lowered}))
+            )
+            if member.live
+            else member
             for member in seen.members
         )
         return dataclasses.replace(seen, config=merged(seen.config or {}, act.body), members=members), desired
@@ -52,9 +61,9 @@ def _changed(act: Act, member: Member, seen: Observation) -> Member:
     mine = member.target.name == act.member
     primary = seen.primary
     if act.kind == "restart" and mine:
-        return dataclasses.replace(member, pending=())
+        return dataclasses.replace(member, pending=(), lowered=())
     if act.kind == "replace" and mine:
-        return dataclasses.replace(member, pending=(), target=dataclasses.replace(member.target, update=""))
+        return dataclasses.replace(member, pending=(), lowered=(), target=dataclasses.replace(member.target, update=""))
     if act.kind != "switchover" or not member.live:
         return member
     timeline = (primary.timeline if primary else member.timeline) + 1

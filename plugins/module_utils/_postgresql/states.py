@@ -91,7 +91,8 @@ STATES: dict[str, State] = {
     "P14": State(
         "a restart is due",
         "A parameter has changed that takes effect by a restart alone.",
-        "One at a time and only while all stream: replicas, then a switchover to the best standby, then the former primary.",
+        "One at a time and only while all stream: replicas, then a switchover to the best standby, then the former primary. What a replica may not have "
+        "less of than its primary (`max_connections` and its like) is lowered on the primary first, by a restart of a second or two where it stands.",
         "No replica could take over for 90 s. With `restart: false` the parameters are named in a warning.",
     ),
     "P15": State(

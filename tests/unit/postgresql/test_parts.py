@@ -317,3 +317,36 @@ def test_silence_has_an_end() -> None:
     with far, pytest.raises(wire.Lost, match=r"no answer within 0\.2 s"):
         wire.Session(near, "u", "p", "d", within=0.2)
     near.close()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "lowered"),
+    [("100", "200", ()), ("200", "100", ("max_connections",)), ("100", "99", ("max_connections",)), ("?", "100", ()), (None, None, ())],
+)
+def test_what_is_lowered(old: Any, new: Any, lowered: tuple[str, ...]) -> None:
+    reasons = {"max_connections": {"old_value": old, "new_value": new}, "shared_buffers": {"old_value": "9MB", "new_value": "8MB"}}
+    assert observe.member_of(TARGET, STATUS | {"pending_restart_reason": reasons}, CLUSTER, 1000.0).lowered == lowered
+
+
+@pytest.mark.parametrize(
+    ("wanted", "setting", "unit", "same"),
+    [
+        ("16MB", "2048", "8kB", True),
+        ("17MB", "2048", "8kB", False),
+        (2048, "2048", "8kB", True),
+        ("1GB", "1024", "MB", True),
+        ("5min", "300", "s", True),
+        ("100", "100", "", True),
+        (101, "100", "", False),
+        (True, "on", "", True),
+        ("no", "off", "", True),
+        ("on", "off", "", False),
+        ("logical", "replica", "", False),
+        ("0.9", "0.9", "", True),
+        ("-1", "-1", "8kB", True),
+    ],
+)
+def test_what_runs_is_compared_with_what_is_wanted(wanted: Any, setting: str, unit: str, same: bool) -> None:
+    assert observe.differing({"some": wanted, "work_mem": "1MB", "port": 1}, {"some": (setting, unit), "port": ("2", "")}) == (
+        () if same else ("some",)
+    )

@@ -91,6 +91,23 @@ def test_a_restart_begins_with_the_replicas_and_ends_with_the_former_primary() -
     assert steps == [("restart", "postgres-2"), ("restart", "postgres-1"), ("switchover", "postgres-0"), ("restart", "postgres-0")]
 
 
+@pytest.mark.state("P14")
+def test_what_replicas_may_not_have_less_of_is_lowered_on_the_primary_first() -> None:
+    """Seen with Patroni 4.1: a replica restarted earlier starts with the primary's number again, and waits for a restart as before."""
+    changes: dict[str, Any] = {"pending": ("max_worker_processes", "work_mem"), "lowered": ("max_worker_processes",)}
+    seen = observation(*(member(number, **changes) for number in range(3)))
+    steps = [(step.kind, step.member) for step in foresee(seen, WANTED)[0] if isinstance(step, Act)]
+    assert steps == [("restart", "postgres-0"), ("restart", "postgres-2"), ("restart", "postgres-1")]
+
+
+@pytest.mark.state("P14")
+@pytest.mark.parametrize(("wanted", "first"), [(50, "postgres-0"), (200, "postgres-2")])
+def test_the_order_of_restarts_is_foreseen(wanted: int, first: str) -> None:
+    config = {"postgresql": {"parameters": {"max_connections": wanted, "work_mem": "4MB"}}}
+    steps = foresee(observation(), dataclasses.replace(WANTED, config=config))[0]
+    assert next(step.member for step in steps if isinstance(step, Act) and step.kind == "restart") == first
+
+
 @pytest.mark.state("P15")
 def test_a_roll_goes_the_same_way() -> None:
     seen = observation(*(member(number, target_update="outdated") for number in range(3)))

@@ -13,7 +13,7 @@ from ansible_collections.progressive.platform.plugins.module_utils._postgresql.m
 
 SYSTEM = "7711387712839569435"
 CONFIG: dict[str, Any] = {"ttl": 20, "synchronous_mode": True, "postgresql": {"parameters": {"max_connections": 100, "work_mem": "4MB"}}}
-RESTART = frozenset({"max_connections", "shared_buffers"})
+RESTART = {"max_connections": ("100", ""), "shared_buffers": ("16384", "8kB")}
 
 
 def member(number: int, **changes: Any) -> Member:
