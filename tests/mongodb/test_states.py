@@ -61,6 +61,7 @@ def test_m1_a_set_that_is_remembered_is_not_formed_anew(lab: Lab) -> None:
     lab.module()
     for member in lab.members:
         member.kill()
+    for member in lab.members:  # all are down by now: one that still had the set would tell it to the others
         member.wipe()
         member.start()
     error = refused(lab)
