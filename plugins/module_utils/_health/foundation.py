@@ -18,7 +18,6 @@ from pathlib import Path
 
 from ansible_collections.progressive.platform.plugins.module_utils._health.cluster import (
     Object,
-    conditions,
     controller,
     is_true,
     labels_of,
@@ -29,6 +28,7 @@ from ansible_collections.progressive.platform.plugins.module_utils._health.clust
 from ansible_collections.progressive.platform.plugins.module_utils._health.model import Finding, Options, age, plural, verdict
 from ansible_collections.progressive.platform.plugins.module_utils._health.scene import Scene
 from ansible_collections.progressive.platform.plugins.module_utils._kube.client import ApiError, quote
+from ansible_collections.progressive.platform.plugins.module_utils._kube.nodes import condition_problems
 from ansible_collections.progressive.platform.plugins.module_utils._run import PlatformError
 
 try:
@@ -37,7 +37,6 @@ except ImportError:  # pragma: no cover - ansible-core itself needs PyYAML; only
     yaml = None  # type: ignore[assignment]
 
 ZONE = "topology.kubernetes.io/zone"
-PRESSURES = ("MemoryPressure", "DiskPressure", "PIDPressure", "NetworkUnavailable")
 LEASE_SHARE = 0.625  # of a lease's duration: a kubelet renews after a quarter of it, so more than one renewal is missing
 RUNS_MANY = ("ReplicaSet", "StatefulSet")  # controllers whose pods a drain evicts and waits for
 DAY = 86400.0  # seconds
@@ -106,18 +105,8 @@ def kubelet_problem(scene: Scene, node: str, until: float) -> str:
 
 def node_problems(node: Object, lease: Object | None, now: float) -> list[str]:
     """What is wrong with a node. Its lease tells of a silent kubelet before the node turns NotReady."""
-    name, status = name_of(node), conditions(node)
-    ready = status.get("Ready")
-    if ready is None:
-        return [f"node {name} reports no Ready condition"]
-    if ready["status"] != "True":
-        return [f"node {name} is NotReady: {ready.get('reason', '')}: {ready.get('message', '')}".rstrip(": ")]
-    problems = [
-        f"node {name} has {kind}: {status[kind].get('message', '')}".rstrip(": ")
-        for kind in PRESSURES
-        if status.get(kind, {}).get("status") == "True"
-    ]
-    if lease is not None:
+    name, problems = name_of(node), condition_problems(node)
+    if lease is not None and is_true(node, "Ready"):
         duration = float(lease["spec"].get("leaseDurationSeconds") or 40)
         renewed = datetime.fromisoformat(lease["spec"]["renewTime"]).timestamp()
         if now - renewed > duration * LEASE_SHARE:

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 
 from ansible_collections.progressive.platform.plugins.module_utils._kube.client import ApiError, Client
+from ansible_collections.progressive.platform.plugins.module_utils._kube.nodes import condition_problems
+from ansible_collections.progressive.platform.plugins.module_utils._kube.readiness import conditions
 from ansible_collections.progressive.platform.plugins.module_utils._preflight.findings import Finding
 from ansible_collections.progressive.platform.plugins.module_utils._preflight.quantities import humane, quantity
 from ansible_collections.progressive.platform.plugins.module_utils._redis import engines
@@ -203,18 +205,6 @@ def _engine(there: Json, claim: Mapping[str, t.Any]) -> Iterator[Finding]:
         yield Finding(claim["engine"], str(new), f"what can read the data of {old}", reason[0].upper() + reason[1:] + ".")
 
 
-def ailing(nodes: Iterable[Json]) -> list[str]:
-    """What the kubelets say is wrong with their nodes: not ready, or under pressure, which keeps pods away by a taint."""
-    found = []
-    for node in nodes:
-        said = {one["type"]: one["status"] for one in (node.get("status") or {}).get("conditions") or []}
-        wrong = [kind for kind, status in said.items() if kind.endswith("Pressure") and status == "True"]
-        wrong += ["not ready"] if said.get("Ready", "True") != "True" else []
-        if wrong:
-            found.append(f"{node['metadata']['name']}: {', '.join(wrong)}")
-    return found
-
-
 def _nodes(seen: Seen, needs: Mapping[str, t.Any]) -> Iterator[Finding]:
     if seen.nodes is None:
         yield Finding(
@@ -239,7 +229,7 @@ def _nodes(seen: Seen, needs: Mapping[str, t.Any]) -> Iterator[Finding]:
         which = " or ".join(names_of_pools)
         if not nodes:
             wanted = "; ".join(f"{pool}: {_labels(pools.get(pool) or {})}" for pool in names_of_pools)
-            ill = ailing(seen.nodes)
+            ill = [problem for node in seen.nodes if _of_pool(node, names_of_pools, pools) for problem in condition_problems(node)]
             yield Finding(
                 f"platform_pools.{names_of_pools[0] if names_of_pools else ''}",
                 f"no ready node is of pool {which}" + (f" ({'; '.join(ill)})" if ill else ""),
@@ -265,22 +255,25 @@ def _nodes(seen: Seen, needs: Mapping[str, t.Any]) -> Iterator[Finding]:
 
 def usable(node: Json, pools_of_pod: Iterable[str], pools: Mapping[str, t.Any]) -> bool:
     """Ready, not cordoned, with all labels of one of the pools and no taint that the pods do not tolerate."""
-    spec, own = node.get("spec") or {}, node["metadata"].get("labels") or {}
-    ready = any(one["type"] == "Ready" and one["status"] == "True" for one in (node.get("status") or {}).get("conditions") or [])
+    spec = node.get("spec") or {}
     chosen = [pools.get(pool) or {} for pool in pools_of_pod]
-    # A node that the pool lists by name gets its labels and taints from role baseline.
-    member = any(
-        node["metadata"]["name"] in (pool.get("nodes") or [])
-        or all(own.get(key) == value for key, value in (pool.get("labels") or {}).items())
-        for pool in chosen
-    )
     tolerated = {(taint["key"], str(taint.get("value", "")), taint["effect"]) for pool in chosen for taint in pool.get("taints") or []}
     hindering = {
         (taint["key"], str(taint.get("value", "")), taint["effect"])
         for taint in spec.get("taints") or []
         if taint["effect"] in ("NoSchedule", "NoExecute")
     }
-    return ready and not spec.get("unschedulable") and member and hindering <= tolerated
+    ready = (conditions(node).get("Ready") or {}).get("status") == "True"
+    return ready and not spec.get("unschedulable") and _of_pool(node, pools_of_pod, pools) and hindering <= tolerated
+
+
+def _of_pool(node: Json, pools_of_pod: Iterable[str], pools: Mapping[str, t.Any]) -> bool:
+    """It has all labels of one of the pools, or is listed by name in one: role baseline gives those their labels and taints."""
+    name, own = node["metadata"]["name"], node["metadata"].get("labels") or {}
+    return any(
+        name in (pool.get("nodes") or []) or all(own.get(key) == value for key, value in (pool.get("labels") or {}).items())
+        for pool in (pools.get(one) or {} for one in pools_of_pod)
+    )
 
 
 def _sizes(pods: Sequence[Json], nodes: Sequence[Json], which: str) -> Iterator[Finding]:

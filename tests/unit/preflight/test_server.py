@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import copy
 import typing as t
 
 import pytest
@@ -204,11 +205,15 @@ def test_humane(number: str, like: str, text: str) -> None:
 
 @pytest.mark.parametrize(
     ("condition", "word"),
-    [({"type": "DiskPressure", "status": "True"}, "n1: DiskPressure"), ({"type": "Ready", "status": "Unknown"}, "n1: not ready")],
+    [
+        ({"type": "DiskPressure", "status": "True"}, "node n1 has DiskPressure"),
+        ({"type": "Ready", "status": "Unknown"}, "node n1 is NotReady"),
+    ],
 )
 def test_nodes_that_are_ill_are_named_and_not_their_labels(condition: Json, word: str) -> None:
     ill = node("n1", "app", taints=[{"key": "node.kubernetes.io/ill", "effect": "NoSchedule"}])
     others = [one for one in ill["status"]["conditions"] if one["type"] != condition["type"]]
     ill["status"]["conditions"] = [*others, condition]
-    (found,) = judge(Seen(version="v1.36.0", nodes=[ill], classes=[]), {"pods": [pod()], "pools": POOLS})
+    other_pool = copy.deepcopy(ill) | {"metadata": {"name": "n2", "labels": {"node-type": "of-another-pool"}}}
+    (found,) = judge(Seen(version="v1.36.0", nodes=[ill, other_pool], classes=[]), {"pods": [pod()], "pools": POOLS})
     assert found.seen == f"no ready node is of pool app ({word})" and "kubectl describe nodes" in found.remedy
