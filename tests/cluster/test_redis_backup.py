@@ -79,6 +79,8 @@ def test_backup_drill_and_restore(client: Client, kubeconfig: str, namespace: st
     assert finding.ok and finding.details["drill"] == drilled["drill"], finding
     with pytest.raises(PlatformError, match="The scratch server scratch is not empty"):
         call(restore, mode="drill", scratch=pod)
+    finding = backups(options, Scene(Cluster(client, Clock()), Clock()), time.monotonic() + 30)
+    assert not finding.ok and "the last drill" in finding.message and "is not empty" in finding.message, finding
 
     with pytest.raises(PlatformError, match="The cluster is not empty"):
         call(restore)
