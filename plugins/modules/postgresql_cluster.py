@@ -13,8 +13,9 @@ description:
   - Asks every member what it is and what it believes of the others, plans, does one thing, and asks again, until the cluster is healthy
     and as wanted, or until a state is found that must not be touched.
   - Patroni elects, promotes, rewinds and copies by itself; those are waited for. This module holds the dynamic configuration, restarts
-    what needs it (replicas first, one at a time and only while all stream, then a switchover, then the former primary), switches over, has
-    a replica copied anew, and makes users, databases, extensions and grants.
+    what needs it (replicas first, one at a time and only while all stream, then a switchover, then the former primary; what replicas may
+    not have less of, such as C(max_connections), is lowered on the primary first, where it stands), switches over, has a replica copied
+    anew, and makes users, databases, extensions and grants.
   - Nothing is ever dropped - not a user, not a database, not a grant. Members that hold data of different clusters are refused.
   - Passwords are sent as what the server stores of them (SCRAM-SHA-256), so no statement and no log holds one.
   - A second run sends readers only.

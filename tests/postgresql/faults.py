@@ -39,7 +39,8 @@ def rewritten() -> str:
 
 
 def _line(row: dict[str, Any]) -> str:
-    health = re.sub(r"\d+\.\d+\.\d+\.\d+(:\d+)?", "<address>", row["health"]).replace("|", "/").replace("\n", " ")
+    health = re.sub(r"\d+\.\d+\.\d+\.\d+(:\d+)?", "<address>", row["health"])
+    health = re.sub(r"(?<=system identifier )\d+", "<number>", health).replace("|", "/").replace("\n", " ")
     silence = "-" if row["silence"] is None else f"{row['silence']:.1f} s"
     return f"| {row['fault']} | {health} | {row['healed']} | {silence} | {row['where']} |"
 

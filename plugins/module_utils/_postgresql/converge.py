@@ -231,7 +231,7 @@ class Convergence:
         self.since: dict[str, float] = {}
         self.failing: Failing | None = None
         self.expected: Expected | None = None
-        self.unheard = 0.0
+        self.unheard_until: float | None = None
         self.told = ""
 
     def run(self) -> Result:
@@ -287,9 +287,14 @@ class Convergence:
         names = differing_parameters(observation) if self.desired.restart else ()
         if not names:
             return None
-        self.unheard = self.unheard or self.clock.now() + float(self.desired.config.get("loop_wait") or 10) + HEARD_WITHIN
+        if self.unheard_until is None:  # within the time there is: who sets them elsewhere for good gets a warning, not an error
+            self.unheard_until = min(self.clock.now() + self._round() + HEARD_WITHIN, self.deadline)
         what = f"the primary does not run with the configuration's {', '.join(names)} yet"
-        return Wait("P14", "unheard", what, HEARD_WITHIN, "") if self.clock.now() < self.unheard else None
+        return Wait("P14", "unheard", what, HEARD_WITHIN, "") if self.clock.now() < self.unheard_until else None
+
+    def _round(self) -> float:
+        """Seconds between two looks of Patroni at its configuration."""
+        return float(self.desired.config.get("loop_wait") or 10)
 
     def _check_time(self, decision: Decision, observation: Observation) -> None:
         if isinstance(decision, Wait) and decision.own_time:
@@ -319,7 +324,7 @@ class Convergence:
                 observation.facts.restart if observation.facts else ()
             )
             refusal = self.cluster.tell(primary, act.kind, act.body)
-            until = self.clock.now() + float(self.desired.config.get("loop_wait") or 10) + BEGUN_WITHIN
+            until = self.clock.now() + self._round() + BEGUN_WITHIN
             what = f"not every member has looked at {', '.join(sorted(changed))} yet"
             heard = Expected("P14", what, until, lambda seen: all(member.pending for member in seen.live))
             self.expected = heard if changed and self.desired.restart else None
@@ -389,11 +394,9 @@ class Convergence:
             if any(m.paused for m in after.live)
             else []
         )
-        differing_ones = () if pending else differing_parameters(after)
+        others = differing_parameters(after)
         texts += (
-            [f"the primary runs with other values than the configuration has of {', '.join(differing_ones)}; who else sets them?"]
-            if differing_ones
-            else []
+            [f"the primary runs with other values of {', '.join(others)} than its configuration has; who else sets them?"] if others else []
         )
         texts += ["the archive of WAL fails; the primary keeps what it cannot archive"] if facts and facts.archive.failing else []
         return [] if self.context.check else texts

@@ -67,8 +67,14 @@ CEILINGS = {
 Patroni's manual, "Patroni configuration"): raised on the standbys first, lowered on the primary first. Patroni starts a standby with what its
 pg_controldata says for as long as that is more, so restarting it earlier changes nothing."""
 
-PATRONIS_OWN = frozenset({"cluster_name", "hot_standby", "listen_addresses", "port"})
-"""Parameters that a dynamic configuration may name and that Patroni sets all the same (its manual, "Patroni configuration")."""
+NOT_COMPARED = frozenset(
+    {
+        *("cluster_name", "hot_standby", "listen_addresses", "port"),
+        *("wal_buffers", "commit_timestamp_buffers", "subtransaction_buffers", "transaction_buffers"),
+    }
+)
+"""Parameters that run with another value than a configuration gives: Patroni sets them all the same (its manual, "Patroni configuration"), or the
+server chooses for -1 or 0 (PostgreSQL's manual, "Write Ahead Log" and "Resource Consumption")."""
 
 NUMBER = re.compile(r"(-?\d+(?:\.\d+)?)\s*(B|kB|MB|GB|TB|us|ms|s|min|h|d)?")
 UNITS = {
@@ -126,8 +132,8 @@ def less(one: object, other: object) -> bool:
 
 
 def differing(wanted: Mapping[str, object], running: Mapping[str, tuple[str, str]]) -> tuple[str, ...]:
-    """The wanted parameters whose running value (with its unit, of pg_settings) is another; those that Patroni sets itself are left out."""
-    named = sorted((set(wanted) & set(running)) - PATRONIS_OWN)
+    """The wanted parameters whose running value (with its unit, of pg_settings) is another."""
+    named = sorted((set(wanted) & set(running)) - NOT_COMPARED)
     return tuple(name for name in named if _plain(str(wanted[name]), running[name][1]) != _plain(running[name][0], running[name][1]))
 
 

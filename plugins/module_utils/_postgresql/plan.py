@@ -281,8 +281,7 @@ def renewal(picture: Picture) -> Decision | None:
         )
     lowering = next((member for member in due if member.primary and member.lowered and desired.restart), None)
     if lowering is not None:
-        reason = f"{lowering.target.name} needs a restart for {', '.join(lowering.pending)}: a replica may not have less than it"
-        return Act("P14", "restart", reason, lowering.target.name, {"restart_pending": True})
+        return _restart(lowering, ": a replica may not have less than it")
     replicas = [member for member in due if not member.primary]
     if replicas:
         return _renew(replicas[-1], desired)
@@ -383,7 +382,12 @@ def _renew(member: Member, desired: Desired) -> Act:
     name = member.target.name
     if _outdated(member, desired):
         return Act("P15", "replace", f"{name} runs an older template", name, {"uid": member.target.uid})
-    return Act("P14", "restart", f"{name} needs a restart for {', '.join(member.pending)}", name, {"restart_pending": True})
+    return _restart(member)
+
+
+def _restart(member: Member, why: str = "") -> Act:
+    name = member.target.name
+    return Act("P14", "restart", f"{name} needs a restart for {', '.join(member.pending)}{why}", name, {"restart_pending": True})
 
 
 def _handed_over(picture: Picture, primary: Member, state: str, why: str) -> Decision:

@@ -8,22 +8,7 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.progressive.platform.plugins.module_utils._run import Clock
-
 Object = dict[str, t.Any]
-
-
-class FakeClock(Clock):
-    """Time that passes only when somebody sleeps."""
-
-    def __init__(self) -> None:
-        self.time = 100.0
-
-    def now(self) -> float:
-        return self.time
-
-    def sleep(self, seconds: float) -> None:
-        self.time += seconds
 
 
 def pod(name: str = "web-1", node: str = "node-1", ready: bool = True, phase: str = "Running", owner: str = "", **status: t.Any) -> Object:

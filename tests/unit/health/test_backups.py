@@ -10,7 +10,7 @@ import typing as t
 import pytest
 from ansible_collections.progressive.platform.plugins.module_utils._health.backups import HOUR, backups, judge
 from ansible_collections.progressive.platform.plugins.module_utils._health.scene import Scene
-from ansible_collections.progressive.platform.tests.unit.health.objects import FakeClock
+from ansible_collections.progressive.platform.tests.unit.clock import FakeClock
 
 NOW = datetime.datetime(2026, 11, 23, 12, tzinfo=datetime.UTC).timestamp()
 

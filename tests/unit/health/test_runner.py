@@ -10,7 +10,7 @@ import pytest
 from ansible_collections.progressive.platform.plugins.module_utils._health.model import Check, Finding, verdict
 from ansible_collections.progressive.platform.plugins.module_utils._health.runner import Patience, persist, run_checks
 from ansible_collections.progressive.platform.plugins.module_utils._run import Clock, PlatformError, Progress
-from ansible_collections.progressive.platform.tests.unit.health.objects import FakeClock
+from ansible_collections.progressive.platform.tests.unit.clock import FakeClock
 
 GREEN, RED = Finding(True, "a", "a"), Finding(False, "a", "b", "b is not a")
 

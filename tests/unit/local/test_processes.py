@@ -49,7 +49,7 @@ def test_started_and_stopped(ours: Processes, tmp_path: Path) -> None:
     assert ours.records() == {"sleeper": record}
     assert ours.alive(record)
     assert os.getsid(record.pid) == record.pid, "a session of its own: it does not end with ours"
-    assert ours.cgroups.processes("group") == {record.pid}
+    ours.until(record, lambda: ours.cgroups.processes("group") == {record.pid}, tmp_path / "log", 10)  # its shell moves itself
     assert (tmp_path / "cgroup/cpuset/progressive-platform/group/cpuset.cpus").read_text() == "0-1\n"
     assert abs(processes.started_at(record.start) - time.time()) < 5
     assert ours.stop([record]) == ["sleeper"]

@@ -15,19 +15,9 @@ from ansible_collections.progressive.platform.plugins.module_utils._members.mode
 from ansible_collections.progressive.platform.plugins.module_utils._members.places import Pods
 from ansible_collections.progressive.platform.plugins.module_utils._members.store import LEASE_SECONDS, Files, Objects
 from ansible_collections.progressive.platform.plugins.module_utils._run import Clock, PlatformError
+from ansible_collections.progressive.platform.tests.unit.clock import FakeClock
 
 LEASE = "/apis/coordination.k8s.io/v1/namespaces/cache/leases/redis-converge"
-
-
-class FakeClock(Clock):
-    def __init__(self) -> None:
-        self.time = 0.0
-
-    def now(self) -> float:
-        return self.time
-
-    def sleep(self, seconds: float) -> None:
-        self.time += seconds
 
 
 class FakeClient:

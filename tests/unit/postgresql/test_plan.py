@@ -7,8 +7,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,11 +21,8 @@ from ansible_collections.progressive.platform.plugins.module_utils._postgresql.m
 )
 from ansible_collections.progressive.platform.plugins.module_utils._postgresql.plan import Picture, decide, difference, findings
 from ansible_collections.progressive.platform.plugins.module_utils._postgresql.simulate import foresee, merged
+from ansible_collections.progressive.platform.tests.unit.postgresql import views
 
-_spec = importlib.util.spec_from_file_location("views", Path(__file__).with_name("views.py"))
-assert _spec and _spec.loader
-views = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(views)
 member, silent, observation = views.member, views.silent, views.observation
 
 WANTED = Desired(config=views.CONFIG)

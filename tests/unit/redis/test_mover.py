@@ -23,23 +23,10 @@ from ansible_collections.progressive.platform.plugins.module_utils._redis.mover 
     Slice,
 )
 from ansible_collections.progressive.platform.plugins.module_utils._redis.resp import Command, ReplyError
-from ansible_collections.progressive.platform.plugins.module_utils._run import Clock
+from ansible_collections.progressive.platform.tests.unit.clock import FakeClock
 from ansible_collections.progressive.platform.tests.unit.redis.views import change, healthy
 
 MB = 1 << 20
-
-
-class FakeClock(Clock):
-    """Time that only passes when somebody says so."""
-
-    def __init__(self) -> None:
-        self.time = 0.0
-
-    def now(self) -> float:
-        return self.time
-
-    def sleep(self, seconds: float) -> None:
-        self.time += seconds
 
 
 class Servers:
