@@ -116,7 +116,7 @@ STATES: dict[str, State] = {
     ),
     "S18": State(
         "views differ, or links are missing",
-        "Nodes see other owners than the owners themselves do, or cannot reach each other's bus port.",
+        "Nodes see other owners than the owners themselves do, or older epochs of theirs, or cannot reach each other's bus port.",
         "30 s, or 2 node timeouts and 5 s if that is longer.",
         "Still so: prints the nodes, what owners they should see, or the blocked pairs and bus ports.",
     ),

@@ -381,6 +381,8 @@ TABLE: list[tuple[str, Observation, dict[str, t.Any], dict[str, float], type, st
     ),
     ("views differ", seen(healthy(keys=1), 4, 0, slots=0), {}, {}, Wait, "S18", "redis-4"),
     ("views differ for long", seen(healthy(keys=1), 4, 0, slots=0), {}, LONG, Refuse, "S18", "After 30 s redis-4"),
+    ("an owner's older epoch is seen", seen(healthy(keys=1), 4, 0, epoch=0), {}, {}, Wait, "S18", "redis-4"),
+    ("a newer one than its own is remembered", seen(healthy(keys=1), 4, 0, epoch=9), {}, {}, Done, "S4", ""),
     ("equal epochs", seen(healthy(keys=1), 1, 1, epoch=1), {}, {}, Wait, "S19", "redis-0, redis-1 at 1"),
     ("equal epochs for long", seen(healthy(keys=1), 1, 1, epoch=1), {}, LONG, Act, "S19", "still share"),
     ("link down", change(healthy(), 4, link_up=False), {}, {}, Wait, "S7", "redis-4"),

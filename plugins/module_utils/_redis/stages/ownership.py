@@ -54,18 +54,22 @@ def agreement(picture: Picture) -> Decision | None:
 
 
 def settled(picture: Picture) -> Decision | None:
-    """S18 without exception."""
+    """S18 without exception.
+
+    A view that shows the right owners and an older epoch of one may yet lose them: what a former owner had sent before is then believed when it arrives.
+    """
     truth = {node.id: node.slots for node in picture.owners}
     differing = []
     for viewer in picture.live:
         view = {entry.id: entry.slots for entry in viewer.entries.values() if entry.slots and entry.id not in picture.returning}
-        if view != truth:
+        behind = any(owner.id in viewer.entries and viewer.entries[owner.id].epoch < owner.me.epoch for owner in picture.owners)
+        if view != truth or behind:
             differing.append(viewer.name)
     if not differing:
         return None
     limit = max(picture.desired.agreement_timeout, 2 * picture.node_timeout + 5)
     text = (
-        f"After {limit:.0f} s {', '.join(differing)} still see other slot owners than the owners themselves do. Compare CLUSTER NODES there with: "
+        f"After {limit:.0f} s {', '.join(differing)} still see other slot owners, or older epochs of theirs, than the owners themselves do. Compare CLUSTER NODES there with: "
         + ", ".join(f"{node.name} {slots.text(node.slots)}" for node in picture.owners)
     )
     return Wait("S18", "agreement", f"{', '.join(differing)} have not heard of all slot owners yet", limit, text)
