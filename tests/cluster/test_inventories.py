@@ -56,7 +56,7 @@ def test_render_writes_every_component_and_asks_no_server(tmp_path: Path) -> Non
     code, text = playbook("render", "production", *options)
     assert code == 0, text[-4000:]
     written = {path.name: list(yaml.safe_load_all(path.read_text())) for path in (tmp_path / "out").iterdir()}
-    assert set(written) == {"baseline.yaml", "postgresql.yaml", "redis_cluster.yaml", "mongodb.yaml", "app.yaml", "agents.yaml"}
+    assert set(written) == {"baseline.yaml", "postgresql.yaml", "redis_cluster.yaml", "app.yaml", "agents.yaml"}
     assert {"StatefulSet", "ConfigMap", "Service"} <= {document["kind"] for document in written["redis_cluster.yaml"]}
     assert all(document["metadata"].get("namespace") for document in written["app.yaml"])
 
@@ -72,7 +72,7 @@ def test_a_wrong_inventory_changes_nothing(kubeconfig: str, client: Client) -> N
 def test_a_tag_that_is_no_component_is_an_error() -> None:
     code, text = playbook("preflight", "production", "--tags", "redis", "-e", "platform_preflight_server=false")
     assert code != 0
-    assert "leave no component; the components are baseline, postgresql, redis_cluster, mongodb, app, agents" in text
+    assert "leave no component; the components are baseline, postgresql, redis_cluster, app, agents" in text
 
 
 def look(kubeconfig: str, **needs: Any) -> list[dict[str, Any]]:

@@ -19,7 +19,7 @@ from ansible_collections.progressive.platform.plugins.plugin_utils import _roles
 
 ROOT = Path(__file__).resolve().parents[3]
 INVENTORIES = ["local", "development", "staging", "preproduction", "production"]
-COMPONENTS = ["baseline", "postgresql", "redis_cluster", "mongodb", "app", "agents"]
+COMPONENTS = ["baseline", "postgresql", "redis_cluster", "app", "agents"]
 
 Document = dict[str, t.Any]
 
