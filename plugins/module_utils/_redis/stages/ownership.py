@@ -69,8 +69,8 @@ def settled(picture: Picture) -> Decision | None:
         return None
     limit = max(picture.desired.agreement_timeout, 2 * picture.node_timeout + 5)
     text = (
-        f"After {limit:.0f} s {', '.join(differing)} still see other slot owners, or older epochs of theirs, than the owners themselves do. Compare CLUSTER NODES there with: "
-        + ", ".join(f"{node.name} {slots.text(node.slots)}" for node in picture.owners)
+        f"After {limit:.0f} s {', '.join(differing)} still see other slot owners, or older epochs of theirs, than the owners themselves do. "
+        "Compare CLUSTER NODES there with: " + ", ".join(f"{node.name} {slots.text(node.slots)}" for node in picture.owners)
     )
     return Wait("S18", "agreement", f"{', '.join(differing)} have not heard of all slot owners yet", limit, text)
 
