@@ -35,9 +35,6 @@ READERS: tuple[Command, ...] = (
 
 DATABASE = re.compile(r"keys=(\d+)")
 
-SILENCE_S = 10
-"""A replica acknowledges each second; ten without the first one is not a slow start."""
-
 
 def parse_info(text: str) -> dict[str, str]:
     """``key:value`` lines of INFO and CLUSTER INFO; headings and empty lines are skipped."""
@@ -173,25 +170,11 @@ def _from_info(target: Target, info: Mapping[str, str]) -> Node:
         keys=keys,
         link_up=info.get("role") != "slave" or info.get("master_link_status") == "up",
         syncing=info.get("master_sync_in_progress", "0") != "0",
-        unheard=_unheard(info),
         offset=_int(info.get("slave_repl_offset") if info.get("role") == "slave" else info.get("master_repl_offset")),
         used_memory=_int(info.get("used_memory")),
         maxmemory=_int(info.get("maxmemory")),
         dataset=_int(info.get("used_memory_dataset")),
         uptime_s=_int(info.get("uptime_in_seconds")),
-    )
-
-
-def _unheard(info: Mapping[str, str]) -> frozenset[tuple[str, int]]:
-    """Replicas whose first acknowledgement, due within a second, has not come for SILENCE_S seconds; ``slaveN`` of INFO replication.
-
-    Seen with Redis 7.0: a replica whose PSYNC is refused falls back to SYNC, and then never acknowledges (nor does the master ever time it out).
-    """
-    lines = [dict(item.partition("=")[::2] for item in value.split(",")) for key, value in info.items() if re.fullmatch(r"slave\d+", key)]
-    return frozenset(
-        (line.get("ip", ""), _int(line.get("port")))
-        for line in lines
-        if line.get("state") == "online" and line.get("offset") == "0" and _int(line.get("lag")) >= SILENCE_S
     )
 
 

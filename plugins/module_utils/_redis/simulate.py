@@ -165,7 +165,7 @@ def rested(observation: Observation) -> Observation:
         covered = slots.ALL
         for entry in entries.values():
             covered &= ~entry.slots
-        result.append(dataclasses.replace(node, entries=entries, link_up=True, syncing=False, unheard=frozenset(), cluster_ok=not covered))
+        result.append(dataclasses.replace(node, entries=entries, link_up=True, syncing=False, cluster_ok=not covered))
     return dataclasses.replace(observation, nodes=tuple(result))
 
 
@@ -201,7 +201,7 @@ def _changed(nodes: Mapping[str, Node], node: Node, command: tuple[str, ...]) ->
             return _freed(node, slots.mask((int(slot), int(slot)) for slot in numbers))
         case ("FLUSHALL",):
             return dataclasses.replace(node, keys=0, stray_keys=None)
-        case ("SAVE",) | ("CLIENT", "KILL", "TYPE", "master"):
+        case ("SAVE",):
             return node
         case ("FUNCTION", "FLUSH"):
             return dataclasses.replace(node, functions=0)

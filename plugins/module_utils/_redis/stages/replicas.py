@@ -53,14 +53,14 @@ def replicas(picture: Picture) -> Decision | None:
 
 
 def replication(picture: Picture) -> Decision | None:
-    """S7: a replica whose link to its master is down, or is up and its master has never heard of it.
+    """S7: a replica whose link to its master is down.
 
     A full synchronisation that runs is waited for, and so is one that has not begun: a master waits repl-diskless-sync-delay for more replicas, meanwhile
     the replica says nothing of it, and connecting again would start the wait anew.
     """
     down = [picture.by_id[replica] for replica in picture.attached if not picture.by_id[replica].link_up]
     if not down:
-        return _unheard(picture)
+        return None
     names = ", ".join(f"{node.name} (of {picture.who(node.master)})" for node in down)
     for node in down:
         if node.auth_agrees is False:
@@ -80,24 +80,6 @@ def replication(picture: Picture) -> Decision | None:
         Action(node.name, ("CLUSTER", "REPLICATE", node.master), "its link is down: connect to the same master again") for node in down
     )
     return Act("S7", "relink", f"replication links stay down: {names}", actions)
-
-
-def _unheard(picture: Picture) -> Decision | None:
-    """Such a replica counts neither for WAIT nor for min-replicas-to-write, and is the last that an election takes.
-
-    REPLICATE of the same master is nothing to Valkey 8; a killed link is made again at once, by PSYNC.
-    """
-    silent = []
-    for replica, master in picture.attached.items():
-        seen = picture.by_id[master].entries.get(replica)
-        if seen is not None and (seen.host, seen.port) in picture.by_id[master].unheard:
-            silent.append(picture.by_id[replica])
-    if not silent:
-        return None
-    names = ", ".join(f"{node.name} (of {picture.who(node.master)})" for node in silent)
-    reason = "its link is up and has never acknowledged anything: it is cut, and made again"
-    actions = tuple(Action(node.name, ("CLIENT", "KILL", "TYPE", "master"), reason) for node in silent)
-    return Act("S7", "relink", f"masters hear nothing from their replicas: {names}", actions)
 
 
 def distribution(picture: Picture) -> Decision | None:
