@@ -241,7 +241,7 @@ def test_s7_a_link_that_stays_down_is_connected_again(lab: Lab) -> None:
     master("ACL", "SETUSER", "default", "-psync", "-sync")
     replica("CLIENT", "KILL", "TYPE", "master")
     lab.wait(lambda: "master_link_status:down" in replica("INFO", "replication"))
-    timer = threading.Timer(12.0, lambda: master("ACL", "SETUSER", "default", "+psync"))  # with +sync at once it may be that, unheard
+    timer = threading.Timer(12.0, lambda: master("ACL", "SETUSER", "default", "+psync"))  # SYNC in its stead is never acknowledged
     timer.start()
     try:
         result = lab.converge()
