@@ -302,7 +302,9 @@ class Convergence(Loop[Observation, Decision]):
         return self.result(seen, after, steps)
 
     def check_time(self, decision: Decision, observation: Observation) -> None:
-        """R1. Loading and copying a data set have their own limit."""
+        """R1. Loading and copying a data set have their own limit, and time in which no slice is tried is none in which a move fails."""
+        if self.journey is not None and not (isinstance(decision, Act) and decision.transfers):
+            self.journey.failing = (self.journey.failing[0], self.clock.now())
         if isinstance(decision, Wait) and decision.own_time:
             self.deadline = max(self.deadline, self.clock.now() + FORMING_AT_MOST)
         if self.clock.now() > self.deadline or self.passes >= PASSES_AT_MOST:

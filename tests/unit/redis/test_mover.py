@@ -10,10 +10,12 @@ import typing as t
 from collections.abc import Mapping, Sequence
 
 import pytest
+from ansible_collections.progressive.platform.plugins.module_utils._members.model import FOREVER, Wait
 from ansible_collections.progressive.platform.plugins.module_utils._redis import mover as mover_module
 from ansible_collections.progressive.platform.plugins.module_utils._redis import slots
 from ansible_collections.progressive.platform.plugins.module_utils._redis.atomic import parse_job
-from ansible_collections.progressive.platform.plugins.module_utils._redis.model import Act, Observation, Transfer
+from ansible_collections.progressive.platform.plugins.module_utils._redis.converge import Convergence
+from ansible_collections.progressive.platform.plugins.module_utils._redis.model import Act, Desired, Observation, Transfer
 from ansible_collections.progressive.platform.plugins.module_utils._redis.mover import (
     BATCH_BYTES,
     BATCH_KEYS,
@@ -23,6 +25,7 @@ from ansible_collections.progressive.platform.plugins.module_utils._redis.mover 
     Slice,
 )
 from ansible_collections.progressive.platform.plugins.module_utils._redis.resp import Command, ReplyError
+from ansible_collections.progressive.platform.plugins.module_utils._run import Context
 from ansible_collections.progressive.platform.tests.unit.clock import FakeClock
 from ansible_collections.progressive.platform.tests.unit.redis.views import change, healthy
 
@@ -139,6 +142,18 @@ def test_a_slot_is_not_handed_over_while_a_key_is_left() -> None:
     assert "cannot move keys of slot 1" in done.problem and "IOERR" in done.problem and done.slots == 0
     assert not any(command[1:2] == ("SETSLOT",) and command[3] == "NODE" for _name, command in servers.sent)
     assert "secret" not in done.problem
+
+
+def test_an_election_in_the_middle_is_no_time_in_which_a_move_fails() -> None:
+    move = Act("S29", "move", "", transfers=(Transfer("a", "b", slots.mask([(0, 99)]), keys=1000),))
+    clock = FakeClock(100.0)
+    run = Convergence(t.cast(t.Any, Servers(clock, {})), t.cast(t.Any, None), Desired(), 60.0, Context(clock=clock))
+    run.journey = Journey.of(move, now=10.0)
+    run.journey.failing = ("CLUSTERDOWN", 95.0)
+    run.check_time(move, healthy())
+    assert run.journey.failing == ("CLUSTERDOWN", 95.0)
+    run.check_time(Wait("S9", "election", "its replica is being elected", FOREVER, ""), healthy())
+    assert run.journey.failing == ("CLUSTERDOWN", 100.0)
 
 
 def test_what_a_person_is_told() -> None:

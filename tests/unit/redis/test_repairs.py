@@ -24,7 +24,8 @@ from ansible_collections.progressive.platform.plugins.module_utils._redis.rearra
 from ansible_collections.progressive.platform.plugins.module_utils._redis.resp import ReplyError
 from ansible_collections.progressive.platform.plugins.module_utils._redis.simulate import foresee
 from ansible_collections.progressive.platform.plugins.module_utils._redis.stages.membership import forget
-from ansible_collections.progressive.platform.plugins.module_utils._run import Clock, Context, PlatformError
+from ansible_collections.progressive.platform.plugins.module_utils._run import Context, PlatformError
+from ansible_collections.progressive.platform.tests.unit.clock import FakeClock
 from ansible_collections.progressive.platform.tests.unit.redis.views import (
     THIRDS,
     change,
@@ -639,17 +640,6 @@ class Nowhere:
         return None
 
 
-class Ticking(Clock):
-    def __init__(self) -> None:
-        self.time = 0.0
-
-    def now(self) -> float:
-        return self.time
-
-    def sleep(self, seconds: float) -> None:
-        self.time += seconds
-
-
 @pytest.mark.state("S33")
 @pytest.mark.parametrize(
     ("reply", "text", "times"),
@@ -662,6 +652,6 @@ def test_a_replica_is_made_anew_once_a_run(reply: t.Any, text: str, times: int |
     cluster = StillSick(reply)
     desired = Desired(recreate=frozenset({"redis-4"}))
     with pytest.raises(PlatformError, match=text):
-        Convergence(t.cast(t.Any, cluster), t.cast(t.Any, Nowhere()), desired, 60.0, Context(clock=Ticking())).run()
+        Convergence(t.cast(t.Any, cluster), t.cast(t.Any, Nowhere()), desired, 60.0, Context(clock=FakeClock())).run()
     assert set(cluster.sent) == {("RECREATE", "pod-4")}
     assert times is None or len(cluster.sent) == times
