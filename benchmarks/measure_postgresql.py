@@ -128,7 +128,7 @@ def faults(postgres: Postgres) -> dict[str, Callable[[], None]]:
 @contextmanager
 def cut(client: Client, node: str) -> Iterator[None]:
     """The node's cable is pulled; back in its place the node is Ready again before this ends."""
-    device = f"up-{node.rpartition('-')[2]}"
+    device = f"pp-{node.rpartition('-')[2]}"
     path = f"/api/v1/nodes/{node}"
 
     def ready(wanted: str) -> bool:

@@ -24,7 +24,8 @@ from ansible_collections.progressive.platform.tests.postgresql.faults import rec
 pytestmark = pytest.mark.slow
 
 PIDS = "head -n 1 /var/lib/postgresql/data/pgdata/postmaster.pid"
-RECEIVER = "for f in /proc/[0-9]*/cmdline; do grep -q walreceiver $f && echo $f | cut -d/ -f3; done"
+# The brackets keep the shell itself, whose command line this is, from being found.
+RECEIVER = "for f in /proc/[0-9]*/cmdline; do grep -q '[w]alreceiver' $f && echo $f | cut -d/ -f3; done"
 
 
 @pytest.fixture(scope="module")

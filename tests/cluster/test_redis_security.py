@@ -211,6 +211,7 @@ def test_passwords_and_certificate_change_under_a_client_that_sees_no_failure(pl
         found = re.findall(r"done (\d+) (\d+)", log)
         return (int(found[-1][0]), int(found[-1][1]), log) if found else (0, 0, log)
 
+    platform.kubectl("-n", platform.namespace, "wait", "--for=condition=Ready", "pod/client", "--timeout=120s")
     until(lambda: progress()[0] > 20)
     before, starts = platform.secret(), platform.starts()
 

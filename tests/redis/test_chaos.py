@@ -10,6 +10,7 @@ The slow ones let the module wait for as long as it wants to; ``PROGRESSIVE_CHAO
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -124,6 +125,27 @@ def test_whoever_has_forgotten_the_successor_meets_it_before_the_election(chaos:
     back(lost)
     assert case.attempt(LONG_PATIENCE, set(case.shadow.keys), []).kind == "healed", case.told()
     assert own_entry(successor).is_master
+
+
+def test_what_a_master_without_its_nodes_conf_kept_is_adopted(chaos: Lab) -> None:
+    """Seeds 174 and 244: started with its data it owns the slots of its keys, in epoch 0. Its peers remembered the former ID with a higher one, and told it
+    so when they met: it dropped every slot and every key."""
+    case = Case(chaos, 174, replicas=0)
+    case.form()
+    lost = case.masters[0]
+    lost.kill()
+    (lost.directory / "nodes.conf").unlink()
+    case.move(lost)
+    back(lost)
+    keys = set(case.shadow.keys)
+    refused = case.attempt(LONG_PATIENCE, keys, [])
+    assert (refused.kind, refused.state) == ("refused", "S20") and f"adopt_data: [{lost.id()}]" in refused.text, case.told()
+    again = case.attempt(LONG_PATIENCE, keys, [], adopt_data=[lost.id()])
+    assert (again.kind, again.state) == ("refused", "S11") and "no node holds a key of them" in again.text, case.told()
+    empty = re.search(r"allow_data_loss: \['([^']+)'\]", again.text)
+    assert empty is not None
+    healed = case.attempt(LONG_PATIENCE, keys, [], adopt_data=[lost.id()], allow_data_loss=[empty[1]])
+    assert healed.kind == "healed", case.told()
 
 
 # The judge itself.

@@ -446,8 +446,8 @@ def test_a_rotation_that_stops_after_any_step_is_finished_by_the_next(secure: Se
         until(lambda: client.done > 20)
         for step in rotation.steps():
             step()
-        seen = client.done
-        until(lambda: client.done > seen + 20)
+            seen = client.done  # a client that has read the file before the step logs in after it
+            until(lambda seen=seen: client.done > seen + 20)  # type: ignore[misc]
     assert (client.failed, client.errors) == (0, [])
     assert rotation.former == {} and rotation.coming == {}
     assert secure.users(rotation.taken(), **rotation.given())["changed"] is False

@@ -91,7 +91,9 @@ def _same_version(picture: Picture, decision: Act) -> Decision:
     )
 
 
-ANY_VERSION = frozenset({"restore", "meet", "password", "config", "replace", "handover", "failover", "takeover", "relink", "epoch"})
+ANY_VERSION = frozenset(
+    {"restore", "unbind", "meet", "password", "config", "replace", "handover", "failover", "takeover", "relink", "epoch"}
+)
 """Kinds of Act that mixed versions do not hinder (S34): they change no slot's owner but by a replica that takes over."""
 
 STAGES: tuple[Stage, ...] = (

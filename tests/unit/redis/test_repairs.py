@@ -95,6 +95,17 @@ def remembered(shares: tuple[int, int]) -> Observation:
     return dataclasses.replace(rivals(shares, (1, 1)), marker=healthy().marker)
 
 
+def outlived() -> Observation:
+    """As rivals with disjoint shares, and redis-1 remembers a former owner of the other's slots whose epoch is higher."""
+    observation = rivals((THIRDS[0], THIRDS[1]), (1, 1))
+    former = dataclasses.replace(entry(7, owned=THIRDS[1]), epoch=99, flags=frozenset({"master", "fail"}), connected=False)
+    nodes = tuple(
+        dataclasses.replace(one, entries={**one.entries, former.id: former}) if index == 1 else one
+        for index, one in enumerate(observation.nodes)
+    )
+    return dataclasses.replace(observation, nodes=nodes)
+
+
 def back_again() -> Observation:
     """redis-1 was forgotten, redis-3 has taken its slots, and now it is back and has not heard of it yet."""
     observation = forgotten()
@@ -268,6 +279,15 @@ TABLE: list[tuple[str, Observation, dict[str, t.Any], dict[str, float], type, st
         Refuse,
         "S20",
         ("2 separate",),
+    ),
+    (
+        "adopted, and a view would take its slots away",
+        outlived(),
+        {"adopt": frozenset({node_id(3)})},
+        {},
+        Act,
+        "S20",
+        ("owners that are gone would take slots away",),
     ),
     ("both with keys, disjoint, remembered", remembered((THIRDS[0], THIRDS[1])), {}, {}, Act, "S20", ("do not know each other",)),
     ("both with keys, remembered but not disjoint", remembered((3, 1)), {}, {}, Refuse, "S20", ("2 separate",)),

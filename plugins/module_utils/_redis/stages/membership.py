@@ -7,9 +7,16 @@
 from __future__ import annotations
 
 from ansible_collections.progressive.platform.plugins.module_utils._members.model import FOREVER, Refuse, Wait
+from ansible_collections.progressive.platform.plugins.module_utils._redis import slots
 from ansible_collections.progressive.platform.plugins.module_utils._redis.model import Act, Action, Decision
 from ansible_collections.progressive.platform.plugins.module_utils._redis.picture import Picture
-from ansible_collections.progressive.platform.plugins.module_utils._redis.stages.common import foreign, meet, reachable, redis_cli
+from ansible_collections.progressive.platform.plugins.module_utils._redis.stages.common import (
+    add_slots,
+    foreign,
+    meet,
+    reachable,
+    redis_cli,
+)
 from ansible_collections.progressive.platform.plugins.module_utils._redis.stages.newcomers import components, strangeness
 from ansible_collections.progressive.platform.plugins.module_utils._redis.stages.settings import prepare
 
@@ -25,12 +32,33 @@ def join(picture: Picture) -> Decision | None:
     pairs = [(viewer, node) for viewer in staying for node in staying if viewer is not node and not viewer.knows(node.id)]
     if not pairs:
         return None
+    obsolete = _obsolete(picture)
+    if obsolete:
+        return Act(_meeting(picture), "unbind", "owners that are gone would take slots away from whoever has them now", obsolete)
     return Act(
         _meeting(picture),
         "meet",
         "nodes do not know each other yet",
         tuple(meet(viewer, node, f"{viewer.name} meets {node.name}") for viewer, node in pairs),
     )
+
+
+def _obsolete(picture: Picture) -> tuple[Action, ...]:
+    """What a view says of the slots of an owner that it has not met, where the epoch it remembers is no lower: it would tell that owner so, and the server
+    drops a slot together with its keys when it hears of a higher epoch (clusterUpdateSlotsConfigWith)."""
+    actions = []
+    for viewer in picture.live:
+        bound = 0
+        for owner in picture.owners:
+            if owner is viewer or viewer.knows(owner.id):
+                continue
+            for entry in viewer.entries.values():
+                if entry.id not in {viewer.id, *picture.returning} and entry.epoch >= owner.me.epoch:
+                    bound |= entry.slots & owner.slots
+        if bound:
+            reason = f"whom it remembers as the owner of slots {slots.text(bound)} is not; the one who has them is about to be met"
+            actions.append(Action(viewer.name, add_slots(viewer, bound, "DELSLOTS"), reason))
+    return tuple(actions)
 
 
 def _meeting(picture: Picture) -> str:
