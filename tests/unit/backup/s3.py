@@ -6,11 +6,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import datetime
 import fcntl
 import socket
-import socketserver
 import ssl
 import subprocess
 import sys
@@ -96,27 +96,25 @@ def secure(simulator: str, folder: Path) -> Iterator[tuple[int, Path]]:
     context.load_cert_chain(folder / "tls.crt", folder / "tls.key")
     host, port = urllib.parse.urlsplit(simulator).netloc.split(":")
 
-    class Proxy(socketserver.BaseRequestHandler):
-        def handle(self) -> None:
-            with (
-                contextlib.suppress(OSError),
-                context.wrap_socket(self.request, server_side=True) as client,
-                socket.create_connection((host, int(port))) as server,
-            ):
-                back = threading.Thread(target=copied, args=(server, client), daemon=True)
-                back.start()
-                copied(client, server)
-                back.join(30)
-
-    def copied(source: socket.socket, target: socket.socket) -> None:
+    async def copied(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):
-            while data := source.recv(65536):
-                target.sendall(data)
-        with contextlib.suppress(OSError):
-            target.unwrap() if isinstance(target, ssl.SSLSocket) else target.shutdown(socket.SHUT_WR)
+            while data := await source.read(65536):
+                target.write(data)
+                await target.drain()
+            target.close()
 
-    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Proxy) as proxy:
-        proxy.daemon_threads = True
-        threading.Thread(target=proxy.serve_forever, args=(0.05,), daemon=True).start()
-        yield proxy.server_address[1], folder / "ca.crt"
-        proxy.shutdown()
+    async def proxied(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        back, forth = await asyncio.open_connection(host, int(port))
+        await asyncio.gather(copied(reader, forth), copied(back, writer))
+
+    # One thread for both directions: OpenSSL ends the process when one reads a connection that another closes.
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    server = asyncio.run_coroutine_threadsafe(asyncio.start_server(proxied, "127.0.0.1", 0, ssl=context), loop).result(10)
+    try:
+        yield server.sockets[0].getsockname()[1], folder / "ca.crt"
+    finally:
+        loop.call_soon_threadsafe(server.close)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(10)
