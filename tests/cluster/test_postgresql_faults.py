@@ -56,9 +56,9 @@ def said(postgres: Postgres, *words: str) -> str:
 
 
 def roles(postgres: Postgres) -> tuple[str, str]:
-    """The primary and a replica."""
+    """The primary, and a replica that no commit waits for."""
     seen = postgres.healthy()
-    return seen["primary"], next(member["name"] for member in seen["members"] if member["role"] == "replica")
+    return seen["primary"], next(member["name"] for member in seen["members"] if member["role"] == "replica" and member["sync"] != "sync")
 
 
 @contextlib.contextmanager
