@@ -22,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -113,11 +114,16 @@ def main() -> None:
     options = parser.parse_args()
     if not Path(options.kubeconfig).exists():
         raise SystemExit(f"{options.kubeconfig} does not exist: run `make up`, or give --kubeconfig")
-    facts, results = machine(), []
+    facts, results, failed = machine(), [], []
     with tempfile.TemporaryDirectory(prefix="progressive-bench-") as folder:
         lab = Lab(options.kubeconfig, options.repeat, Path(folder))
         for section in options.sections:
-            rows: list[Row] = importlib.import_module(f"measure_{section}").measure(lab)
+            try:
+                rows: list[Row] = importlib.import_module(f"measure_{section}").measure(lab)
+            except Exception:  # what the others measure for minutes is not lost with it
+                traceback.print_exc()
+                failed.append(section)
+                continue
             for group in dict.fromkeys(row.group for row in rows):
                 print(f"\n{section}: {group}\n{table(row for row in rows if row.group == group)}", flush=True)
             results += [{"section": section, **vars(row)} for row in rows]
@@ -125,6 +131,8 @@ def main() -> None:
     print(
         f"\n{facts['cores']} cores, load {facts['load_before']} before; median of {options.repeat}; all numbers in benchmarks/results.json"
     )
+    if failed:
+        raise SystemExit(f"not measured, see above: {', '.join(failed)}")
 
 
 if __name__ == "__main__":
