@@ -124,6 +124,18 @@ def access_of(secret: Mapping[str, str]) -> Access:
     return Access(next(iter(superuser), ""), next(iter(rest), ""), superuser[1:], rest[1:])
 
 
+def _body(answer: http.client.HTTPResponse) -> bytes:
+    """Patroni gives no length, and containerd passes the end of a forwarded connection on a second late: a JSON object ends where it is whole."""
+    text = b""
+    while piece := answer.read1(65536):
+        text += piece
+        if text.startswith(b"{"):
+            with contextlib.suppress(ValueError):
+                json.loads(text)
+                break
+    return text
+
+
 class Cluster:
     """All questions of one run. Each look goes to all members side by side."""
 
@@ -218,7 +230,7 @@ class Cluster:
             connection.sock.settimeout(within)
             connection.request(method, path, None if body is None else json.dumps(body), headers)
             answer = connection.getresponse()
-            return answer.status, answer.read().decode("utf-8", "replace")
+            return answer.status, _body(answer).decode("utf-8", "replace")
         except (OSError, http.client.HTTPException, ApiError) as error:
             reason = getattr(connection.sock, "failure", "") or str(error) or type(error).__name__
             raise Refused(f"Patroni does not answer: {reason}") from error
