@@ -411,6 +411,11 @@ class Rotation:
         return [self.stage, self.users, self.promote, self.clients, self.retire, self.users]
 
 
+def goes_on(client: Client, rounds: int = 20) -> None:
+    seen = client.done
+    until(lambda: client.done > seen + rounds)
+
+
 def test_a_client_sees_no_failure_while_every_password_changes(secure: SecureLab, tmp_path: Path) -> None:
     file = tmp_path / "password"
     file.write_text(generation("first")["application"])
@@ -419,13 +424,12 @@ def test_a_client_sees_no_failure_while_every_password_changes(secure: SecureLab
         until(lambda: client.done > 20)
         for step in rotation.steps():
             step()
-            seen = client.done
-            until(lambda seen=seen: client.done > seen + 20)  # type: ignore[misc]
+            goes_on(client)
         # Replicas log in anew with the new password too: their links are cut once the former one is gone.
         for server in secure.servers:
             server("CLIENT", "KILL", "TYPE", "REPLICA")
         secure.wait(secure.settled, 30)
-        until(lambda: client.done > seen + 60)
+        goes_on(client, 60)
     assert (client.failed, client.errors) == (0, []) and client.done > 150
     assert "(WRONGPASS)" in refusal(lambda: secure.converge(password=generation("first")["operator"]))
     assert secure.users(rotation.taken(), **rotation.given())["changed"] is False
@@ -446,8 +450,7 @@ def test_a_rotation_that_stops_after_any_step_is_finished_by_the_next(secure: Se
         until(lambda: client.done > 20)
         for step in rotation.steps():
             step()
-            seen = client.done  # a client that has read the file before the step logs in after it
-            until(lambda seen=seen: client.done > seen + 20)  # type: ignore[misc]
+            goes_on(client)  # one that has read the file before the step logs in after it
     assert (client.failed, client.errors) == (0, [])
     assert rotation.former == {} and rotation.coming == {}
     assert secure.users(rotation.taken(), **rotation.given())["changed"] is False

@@ -129,7 +129,8 @@ STATES: dict[str, State] = {
         "two clusters",
         "Groups of nodes that do not know each other each own slots.",
         "No key anywhere and no slot with two owners: they meet (a creation that died before its nodes met). All but one without a key: those are dissolved "
-        "(`RESET SOFT`) and join it. Parts with disjoint slots meet when the marker remembers them as one cluster, or `adopt_data` names them.",
+        "(`RESET SOFT`) and join it. Parts with disjoint slots meet when the marker remembers them as one cluster, or `adopt_data` names them; before that, "
+        "views let go of former owners with a higher epoch (`DELSLOTS`), whose word would make a server drop the slots and their keys.",
         "Two or more hold keys: prints the inventory of each. A group to be dissolved has other members, which may hold its keys.",
     ),
     "S21": State(
