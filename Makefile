@@ -69,7 +69,8 @@ unit: $(VENV)/ready redis-server ## the fast tests: no cluster, servers on loopb
 test: lint sanity redis-server postgresql-server up ## everything CI runs: lint, sanity, the platform itself, molecule, unit, redis and cluster tests
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/molecule test --all --exclude istio --exclude gateway  # `make mesh`
 	$(BIN)/pytest -n 3 -m "not slow" --ignore tests/cluster tests
-	$(BIN)/pytest -m "not slow" tests/cluster  # one by one: there is one cluster, and some of them break it
+	$(BIN)/pytest -n 2 --dist loadfile -m "not slow and not alone" tests/cluster
+	$(BIN)/pytest -m "not slow and alone" tests/cluster  # one by one: there is one cluster, and these break it
 
 mesh: up ## Istio's programs and images (ten minutes of compiling, once), its scenarios and probes
 	$(PLAYBOOK) -i inventories/local playbooks/local_cluster.yml playbooks/images.yml -e platform_mesh=true
