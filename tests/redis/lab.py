@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import functools
 import os
 import random
 import shutil
@@ -354,13 +356,10 @@ def arguments(spec: dict[str, t.Any], given: dict[str, t.Any]) -> dict[str, t.An
 
 
 def free_port(host: str) -> int:
-    """A port whose bus port (10000 higher) is free too; both stay under the range that the kernel gives to clients.
-
-    Test processes side by side choose from different ranges: between this look and the server's start another could choose the same.
-    """
-    first_port = 12000 + 2500 * (int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) % 4)
+    """A port whose bus port (10000 higher) is free too; both stay under the range that the kernel gives to clients."""
+    ports = own_ports()
     for _attempt in range(200):
-        port = random.randrange(first_port, first_port + 2500)
+        port = random.choice(ports)
         try:
             with socket.socket() as first, socket.socket() as second:
                 first.bind((host, port))
@@ -369,6 +368,23 @@ def free_port(host: str) -> int:
         except OSError:
             continue
     raise AssertionError("no free pair of ports")
+
+
+@functools.cache
+def own_ports() -> range:
+    """Ports that only this process chooses from, as long as it lives.
+
+    A server that is stopped leaves its port free and stays an address of its lab: one of another test process that took the port would be joined to it.
+    """
+    for first_port in range(12000, 22000, 500):
+        lock = os.open(Path(tempfile.gettempdir()) / f"progressive-redis-ports-{first_port}", os.O_CREAT | os.O_RDWR, 0o666)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+        else:
+            return range(first_port, first_port + 500)
+    raise AssertionError("twenty test processes have all the ports")
 
 
 def scratch() -> Path:

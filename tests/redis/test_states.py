@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from ansible_collections.progressive.platform.plugins.module_utils._members.store import Files
 from ansible_collections.progressive.platform.plugins.module_utils._redis.converge import ARGUMENTS, run
-from ansible_collections.progressive.platform.plugins.module_utils._redis.observe import parse_nodes
+from ansible_collections.progressive.platform.plugins.module_utils._redis.observe import parse_info, parse_nodes
 from ansible_collections.progressive.platform.plugins.module_utils._run import Clock, Context, PlatformError
 from ansible_collections.progressive.platform.tests.redis.lab import Lab, Server, arguments, kinds, own_entry
 
@@ -251,6 +251,28 @@ def test_s7_a_link_that_stays_down_is_connected_again(lab: Lab) -> None:
     assert ("S7", "relink") in kinds(result)
     assert lab.settled()
     lab.quiet()
+
+
+@pytest.mark.state("S7")
+def test_s7_a_replica_that_its_master_never_hears_copies_it_again(lab: Lab) -> None:
+    lab.converge()
+    lab.fill()
+    master = lab.masters()[0]
+    replica = lab.replicas_of(master)[0]
+
+    def unheard() -> bool:
+        return ",offset=0," in parse_info(str(master("INFO", "replication"))).get("slave0", "")
+
+    master("ACL", "SETUSER", "default", "-psync")
+    replica("CLIENT", "KILL", "TYPE", "master")
+    lab.wait(lambda: unheard() and "master_link_status:up" in replica("INFO", "replication"))
+    master("ACL", "SETUSER", "default", "+psync")
+    time.sleep(2)  # an acknowledgement is due each second
+    assert unheard() and "master_link_status:up" in replica("INFO", "replication")
+    result = lab.converge()
+    assert kinds(result)[0] == ("S7", "reset")
+    lab.wait(lambda: not unheard())
+    lab.whole()
 
 
 @pytest.mark.state("S7")

@@ -81,7 +81,8 @@ class Node:
     what to do about it. ``denied`` names what the user may not ask, where that is no reason to know nothing of the node. ``former_login``
     and ``former_masterauth`` say that it takes, or logs in to its master with, the former password only (S35). ``keys`` and ``functions`` count all
     databases, ``open_keys`` the keys in each of its open slots, ``stray_keys`` those in slots that nobody owns or that a newcomer may not own (only slots
-    with keys; None: not asked). Sizes are bytes, times as named.
+    with keys; None: not asked). ``unheard`` are the (IP, port) of replicas that take what this master sends and have not acknowledged a byte of it, each
+    with the seconds for which they have been silent. Sizes are bytes, times as named.
     """
 
     target: Target
@@ -98,6 +99,7 @@ class Node:
     current_epoch: int = 0
     link_up: bool = True
     syncing: bool = False
+    unheard: Mapping[tuple[str, int], int] = field(default_factory=dict)
     offset: int = 0
     used_memory: int = 0
     maxmemory: int = 0

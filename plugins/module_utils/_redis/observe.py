@@ -170,12 +170,25 @@ def _from_info(target: Target, info: Mapping[str, str]) -> Node:
         keys=keys,
         link_up=info.get("role") != "slave" or info.get("master_link_status") == "up",
         syncing=info.get("master_sync_in_progress", "0") != "0",
+        unheard=_unheard(info),
         offset=_int(info.get("slave_repl_offset") if info.get("role") == "slave" else info.get("master_repl_offset")),
         used_memory=_int(info.get("used_memory")),
         maxmemory=_int(info.get("maxmemory")),
         dataset=_int(info.get("used_memory_dataset")),
         uptime_s=_int(info.get("uptime_in_seconds")),
     )
+
+
+def _unheard(info: Mapping[str, str]) -> dict[tuple[str, int], int]:
+    """Replicas that are online without an acknowledgement, which is due within a second, and their silence in seconds; ``slaveN`` of INFO replication."""
+    if _int(info.get("master_repl_offset")) <= 0:
+        return {}
+    lines = [dict(item.partition("=")[::2] for item in value.split(",")) for key, value in info.items() if re.fullmatch(r"slave\d+", key)]
+    return {
+        (line.get("ip", ""), _int(line.get("port"))): _int(line.get("lag"))
+        for line in lines
+        if line.get("state") == "online" and line.get("offset") == "0"
+    }
 
 
 def _persistence(info: Mapping[str, str], ping: Reply) -> Persistence:

@@ -165,7 +165,7 @@ def rested(observation: Observation) -> Observation:
         covered = slots.ALL
         for entry in entries.values():
             covered &= ~entry.slots
-        result.append(dataclasses.replace(node, entries=entries, link_up=True, syncing=False, cluster_ok=not covered))
+        result.append(dataclasses.replace(node, entries=entries, link_up=True, syncing=False, unheard={}, cluster_ok=not covered))
     return dataclasses.replace(observation, nodes=tuple(result))
 
 

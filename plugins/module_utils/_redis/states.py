@@ -46,8 +46,9 @@ STATES: dict[str, State] = {
     ),
     "S7": State(
         "a replica's link is down",
-        "Gossip is fine, `master_link_status` is down.",
-        "2 node timeouts and the diskless delay are waited, a running copy up to `load_timeout`; then `REPLICATE` of the same master.",
+        "Gossip is fine, `master_link_status` is down; or it is up and the master has never heard of it (a `SYNC` after a refused `PSYNC`).",
+        "2 node timeouts and the diskless delay are waited, a running copy up to `load_timeout`; then `REPLICATE` of the same master. "
+        "One that has acknowledged nothing for 10 s is reset (`RESET SOFT`), joins, and copies its master again, one at a time.",
         "Its `masterauth` is not the password; the copy does not end within `load_timeout`.",
     ),
     "S8": State(

@@ -116,6 +116,21 @@ def test_masterauth_is_compared_with_our_passwords(user: str | None, password: s
     assert masterauth(t.cast(t.Any, said[0]), t.cast(t.Any, said[1]), Access(passwords=("new", "old"))) == expected
 
 
+@pytest.mark.parametrize(
+    ("line", "offset", "unheard"),
+    [
+        ("ip=10.0.0.5,port=6379,state=online,offset=0,lag=10", 14, {("10.0.0.5", 6379): 10}),
+        ("ip=10.0.0.5,port=6379,state=online,offset=0,lag=1", 0, {}),
+        ("ip=10.0.0.5,port=6379,state=online,offset=14,lag=40", 14, {}),
+        ("ip=10.0.0.5,port=6379,state=wait_bgsave,offset=0,lag=40", 14, {}),
+    ],
+)
+def test_replicas_that_never_acknowledged(line: str, offset: int, unheard: dict[tuple[str, int], int]) -> None:
+    info = f"role:master\r\ncluster_enabled:1\r\nmaster_repl_offset:{offset}\r\nslave_expires_tracked_keys:0\r\nslave0:{line}\r\n"
+    node = node_of(target(0), [info, "a" * 40, "cluster_state:ok", "", [], ["t", "15000"], ["d", "5"], "PONG"])
+    assert node.unheard == unheard
+
+
 def test_parse_info_skips_headings() -> None:
     assert parse_info("# Server\r\na:1\r\n\r\nb:c:d\r\n") == {"a": "1", "b": "c:d"}
 

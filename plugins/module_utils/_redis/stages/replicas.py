@@ -15,6 +15,9 @@ from ansible_collections.progressive.platform.plugins.module_utils._redis.placem
 from ansible_collections.progressive.platform.plugins.module_utils._redis.rearrange import way
 from ansible_collections.progressive.platform.plugins.module_utils._redis.stages.common import redis_cli, structured
 
+SILENCE_S = 10
+"""A replica acknowledges each second; ten without the first one is not a slow start."""
+
 
 def replicas(picture: Picture) -> Decision | None:
     """S1, S8, S26, S27, S31: live nodes without slots become replicas of the shards that need them, by placement."""
@@ -53,14 +56,14 @@ def replicas(picture: Picture) -> Decision | None:
 
 
 def replication(picture: Picture) -> Decision | None:
-    """S7: a replica whose link to its master is down.
+    """S7: a replica whose link to its master is down, or is up and silent.
 
     A full synchronisation that runs is waited for, and so is one that has not begun: a master waits repl-diskless-sync-delay for more replicas, meanwhile
     the replica says nothing of it, and connecting again would start the wait anew.
     """
     down = [picture.by_id[replica] for replica in picture.attached if not picture.by_id[replica].link_up]
     if not down:
-        return None
+        return _silence(picture)
     names = ", ".join(f"{node.name} (of {picture.who(node.master)})" for node in down)
     for node in down:
         if node.auth_agrees is False:
@@ -80,6 +83,31 @@ def replication(picture: Picture) -> Decision | None:
         Action(node.name, ("CLUSTER", "REPLICATE", node.master), "its link is down: connect to the same master again") for node in down
     )
     return Act("S7", "relink", f"replication links stay down: {names}", actions)
+
+
+def _silence(picture: Picture) -> Decision | None:
+    """A replica whose PSYNC is refused (NOAUTH, NOPERM) falls back to SYNC, and one that was let in by that acknowledges nothing (Redis 7.0).
+
+    It counts neither for WAIT nor for min-replicas-to-write, and no planned failover can take it. Its count of bytes began anew, under the master's
+    replication ID: made again, the link may be continued with PSYNC from a place where the replica is not. So its copy is made anew.
+    """
+    if picture.forming:
+        return None
+    silent = []
+    for replica, master in picture.attached.items():
+        seen = picture.by_id[master].entries.get(replica)
+        if seen is not None and (seen.host, seen.port) in picture.by_id[master].unheard:
+            silent.append((picture.by_id[master].unheard[seen.host, seen.port], picture.by_id[replica]))
+    if not silent:
+        return None
+    names = ", ".join(f"{node.name} (of {picture.who(node.master)})" for _seconds, node in silent)
+    seconds, node = max(silent, key=lambda one: one[0])
+    if seconds < SILENCE_S:
+        return Wait("S7", "unheard", f"the first acknowledgement is awaited of {names}", FOREVER, "")
+    reason = f"its master has not heard of it for {seconds} s; it joins and copies its master again"
+    return Act(
+        "S7", "reset", f"masters hear nothing from their replicas: {names}", (Action(node.name, ("CLUSTER", "RESET", "SOFT"), reason),)
+    )
 
 
 def distribution(picture: Picture) -> Decision | None:
