@@ -22,6 +22,8 @@ description:
   - Unknown fields are refused. Everything that is wrong with a bundle is reported in one answer.
   - A pod template with the annotation C(progressive.platform/config-checksum) gets a checksum of the ConfigMaps and Secrets it refers to,
     so that its pods roll when these change.
+  - An object with the annotation C(progressive.platform/yields), C(<field manager>:<path>), is sent without that field while that manager owns it
+    (M(progressive.platform.canary) and the weights of a route).
 extends_documentation_fragment:
   - progressive.platform.kubernetes
   - progressive.platform.kubernetes.wait

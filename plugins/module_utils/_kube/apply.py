@@ -54,6 +54,7 @@ ARGUMENTS: dict[str, t.Any] = {
 }
 CONSTRAINTS: dict[str, t.Any] = {"required_if": [("state", "rendered", ["dest"])]}
 
+YIELDS = "progressive.platform/yields"
 SET_NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,51}[a-z0-9])?")
 WORKERS = 24  # threads; how many of them really send at once is the client's limiter's business
 # How the API server refuses an unknown field or a wrong type in a server-side apply, with the status 500.
@@ -355,6 +356,8 @@ class Engine:
             document = not_smaller(document, before)
         if key.kind in bundle.WEBHOOKS and before is not None:
             document = closed_by_controller(document, before, self.group.manager)
+        if before is not None:
+            document = yielded(document, before)
         if rollout.wanted(document):
             document = rollout.fill(document, lambda kind, name: self._live(kind, key.namespace, name))
         try:
@@ -644,6 +647,30 @@ def not_smaller(document: Document, there: Json) -> Document:
     """The document with as many replicas as the object has, where it asks for fewer: what the pods hold must be taken off them first."""
     spec, now = document.get("spec") or {}, (there.get("spec") or {}).get("replicas") or 0
     return document if spec.get("replicas", now) >= now else {**document, "spec": {**spec, "replicas": now}}
+
+
+def yielded(document: Document, there: Json) -> Document:
+    """The document without a field that it yields, while the manager it yields it to owns it: ``progressive.platform/yields: <manager>:<path>``."""
+    manager, _colon, path = str((document["metadata"].get("annotations") or {}).get(YIELDS) or "").partition(":")
+    steps = path.split(".")
+    for entry in there["metadata"].get("managedFields") or []:
+        if path and entry.get("manager") == manager and entry.get("operation") == "Apply":
+            owned = entry.get("fieldsV1") or {}
+            for step in steps:
+                owned = owned.get(f"f:{step}")
+                if owned is None:
+                    break
+            else:
+                return _without(document, steps)
+    return document
+
+
+def _without(document: Document, steps: list[str]) -> Document:
+    below = document.get(steps[0])
+    if len(steps) > 1 and isinstance(below, dict):
+        left = _without(below, steps[1:])
+        return {**document, steps[0]: left} if left else {key: value for key, value in document.items() if key != steps[0]}
+    return {key: value for key, value in document.items() if key != steps[0]}
 
 
 def closed_by_controller(document: Document, there: Json, manager: str) -> Document:
