@@ -208,3 +208,26 @@ def test_tokens_and_what_is_open(gateway_api: bool) -> None:
     assert tokened["when"] == [{"key": "request.auth.claims[scope]", "values": ["use"]}]
     for document in (asked, policy):
         assert ("targetRefs" in document["spec"]) is gateway_api and ("selector" in document["spec"]) is not gateway_api
+
+
+@pytest.mark.parametrize(("api", "kind", "field"), [(True, "HTTPRoute", "rules"), (False, "VirtualService", "http")])
+def test_the_weights_of_a_canary_are_yielded_to_its_delivery(api: bool, kind: str, field: str) -> None:
+    """Only where there is a canary: everything else is the inventory's."""
+    documents = of(kind, gateway(gateway_api=api))
+    yielding = {document["metadata"]["name"]: (document["metadata"].get("annotations") or {}) for document in documents}
+    wanted = {"progressive.platform/yields": f"progressive.platform.canary:spec.{field}"}
+    assert [name for name, annotations in yielding.items() if annotations == wanted] == (["edge-npa"] if api else ["edge"])
+    assert not [annotations for annotations in yielding.values() if annotations not in ({}, wanted)]
+
+
+def test_the_gateways_envoys_count_what_a_delivery_reads() -> None:
+    wanted = {"sidecar.istio.io/statsInclusionRegexps": r"cluster\.outbound.*upstream_rq.*"}
+    (edge,) = of("Gateway", gateway())
+    assert edge["spec"]["infrastructure"]["annotations"] == wanted
+    (workload,) = of("Deployment", gateway(gateway_api=False))
+    assert wanted.items() <= workload["spec"]["template"]["metadata"]["annotations"].items()
+
+
+def test_a_control_plane_beside_another_leads_nobody_to_it() -> None:
+    values = rendering.Cluster("production", MESH).value("istio", "__istio_beside")["spec"]["values"]
+    assert values["revisionTags"] == [] and values["defaultRevision"] == "" and values["revision"]
