@@ -14,9 +14,11 @@ import http.client
 import json
 import os
 import re
+import signal
 import socket
 import ssl
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -71,7 +73,7 @@ class Keys:
         return f"{signed}.{encoded(signature)}"
 
 
-def playbook(name: str, variables: Path, *options: str) -> str:
+def playbook(name: str, variables: Path, *options: str, fails: bool = False) -> str:
     command = [
         str(ROOT / ".venv/bin/ansible-playbook"),
         "-i",
@@ -83,7 +85,7 @@ def playbook(name: str, variables: Path, *options: str) -> str:
     ]
     environment = {**os.environ, "ANSIBLE_NOCOLOR": "1"}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=RUN_TIMEOUT, check=False)
-    assert done.returncode == 0, (done.stdout + done.stderr)[-5000:]
+    assert (done.returncode != 0) == fails, (done.stdout + done.stderr)[-5000:]
     return done.stdout
 
 
@@ -161,6 +163,18 @@ def variables(tmp_path_factory: pytest.TempPathFactory, keys: Keys) -> Path:
                 "environment": {"AGENT_SPECIALIZATION": "nutrition"},
             },
             "wpa": {"labels": {"component": "workout-agent"}, "environment": {"AGENT_SPECIALIZATION": "workout"}},
+        },
+        "gateway_canary": {
+            "steps": [10, 50, 100],
+            "interval": 5,
+            "sample": 30,
+            "patience": 60,
+            "passes": 2,
+            "failures": 2,
+            # This machine is small and busy; what is proved here is what follows from the numbers, not that they are good.
+            "p99": 3000,
+            "worse": 200,
+            "slack": 500,
         },
         "gateway_routes": {
             "mca": {"prefix": "/api/v1/agents/mca", "rewrite": "/api/v1", "service": "mca-service", "timeout": 45, "attempt_timeout": 20},
@@ -365,3 +379,173 @@ def test_traffic_goes_on_without_the_control_plane(mesh: Mesh) -> None:
         mesh.kubectl("-n", "istio-system", "scale", f"deploy/{name}", "--replicas=1")
         mesh.kubectl("-n", "istio-system", "rollout", "status", f"deploy/{name}", "--timeout=120s")
     assert statuses == [200] * 20
+
+
+LOAD = """
+import collections, http.client, json, socket, ssl, sys, threading, time
+where, host, path, token, threads = sys.argv[1], sys.argv[2], sys.argv[3], sys.argv[4], int(sys.argv[5])
+trust = ssl._create_unverified_context()
+seen, lock = collections.Counter(), threading.Lock()
+def ask():
+    while True:
+        try:
+            connection = http.client.HTTPConnection(host, timeout=30)
+            connection.sock = trust.wrap_socket(socket.create_connection((where, 443), timeout=10), server_hostname=host)
+            connection.request("GET", path, headers={"authorization": "Bearer " + token, "connection": "close"})
+            what = str(connection.getresponse().status)
+            connection.close()
+        except Exception as error:
+            what = type(error).__name__ + ": " + str(error)
+        with lock:
+            seen[what] += 1
+        time.sleep(0.02)
+for _again in range(threads):
+    threading.Thread(target=ask, daemon=True).start()
+while True:
+    time.sleep(0.5)
+    with lock:
+        print(json.dumps(seen), flush=True)
+"""
+
+
+class Load:
+    """Requests to the gateway's Service by a pod outside of the mesh, a connection each, for as long as the context lasts."""
+
+    def __init__(self, mesh: Mesh, kubeconfig: str, path: str, threads: int = 4) -> None:
+        service = mesh.client.get(f"/api/v1/namespaces/{NAMESPACE}/services/edge-istio")["spec"]["clusterIP"]
+        binary = str(Path(kubeconfig).parents[1] / "bin/kubectl")
+        ask = ["python3", "-u", "-c", LOAD, service, HOST, path, mesh.keys.token(), str(threads)]
+        self.command = [binary, "--kubeconfig", kubeconfig, "-n", NAMESPACE, "exec", "stranger", "--", *ask]
+        self.seen: dict[str, int] = {}
+
+    def __enter__(self) -> Load:
+        self.process = subprocess.Popen(self.command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        self.reader = threading.Thread(target=self.read, daemon=True)
+        self.reader.start()
+        deadline = time.monotonic() + PATIENCE
+        while not self.seen.get("200") and time.monotonic() < deadline:
+            time.sleep(0.2)
+        assert self.seen.get("200"), self.seen
+        return self
+
+    def read(self) -> None:
+        for line in self.process.stdout or ():
+            self.seen = json.loads(line)
+
+    def __exit__(self, *_exception: object) -> None:
+        self.process.terminate()
+        self.process.wait(timeout=20)
+        self.reader.join(timeout=10)
+
+
+BAD = """
+import http.server, random
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        bad = not self.path.startswith("/health") and random.random() < 0.4
+        self.send_response(500 if bad else 200)
+        self.send_header("content-length", "2")
+        self.end_headers()
+        self.wfile.write(b"{}")
+    def log_message(self, *_arguments):
+        pass
+http.server.ThreadingHTTPServer(("", 8000), Handler).serve_forever()
+"""
+
+
+def canary_weight(mesh: Mesh) -> int:
+    route = mesh.client.get(f"/apis/gateway.networking.k8s.io/v1/namespaces/{NAMESPACE}/httproutes/edge-npa")
+    (both,) = [rule["backendRefs"] for rule in route["spec"]["rules"] if len(rule["backendRefs"]) == 2]
+    return int(both[1]["weight"])
+
+
+def release(mesh: Mesh, *changes: dict[str, Any]) -> None:
+    """Another version of the canary, as its own pipeline would bring it."""
+    mesh.kubectl("-n", NAMESPACE, "patch", "deploy/npa-canary-deployment", "--type=json", "-p", json.dumps(changes))
+
+
+CONTAINER = "/spec/template/spec/containers/0"
+
+
+def test_a_bad_canary_is_taken_back(mesh: Mesh, kubeconfig: str) -> None:
+    """It answers two of five requests with 500: weight 0, evidence, and site.yml leaves that alone."""
+    assert canary_weight(mesh) == 10
+    release(mesh, {"op": "add", "path": f"{CONTAINER}/command", "value": ["python3", "-u", "-c", BAD]})
+    with Load(mesh, kubeconfig, "/api/v1/agents/npa/info"):
+        said = playbook("canary", mesh.variables, fails=True)
+    assert "was rolled back and gets no request" in said and "of the requests" not in said
+    assert canary_weight(mesh) == 0
+    (page,) = Path(json.loads(mesh.variables.read_text())["platform_reports_dir"]).glob("canary/*.html")
+    record = json.loads(page.with_suffix(".json").read_text())
+    assert record["state"]["phase"] == "RolledBack" and [check["passed"] for check in record["checks"]][-1] is False
+    assert re.search(r"changed=0 ", playbook("site", mesh.variables, "--tags", "gateway")), "the weights are not the gateway's now"
+    assert canary_weight(mesh) == 0
+
+
+def test_a_good_canary_goes_all_the_way_and_a_killed_run_is_gone_on_with(mesh: Mesh, kubeconfig: str) -> None:
+    patch: list[dict[str, Any]] = [{"op": "add", "path": f"{CONTAINER}/env/-", "value": {"name": "RELEASE", "value": "good"}}]
+    live = mesh.client.get(f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments/npa-canary-deployment")
+    if "command" in live["spec"]["template"]["spec"]["containers"][0]:
+        patch.append({"op": "remove", "path": f"{CONTAINER}/command"})
+    release(mesh, *patch)
+    with Load(mesh, kubeconfig, "/api/v1/agents/npa/info") as load:
+        killed = subprocess.Popen(
+            [str(ROOT / ".venv/bin/ansible-playbook"), "-i", "inventories/local", "playbooks/canary.yml", "-e", f"@{mesh.variables}"],
+            cwd=ROOT,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        deadline = time.monotonic() + 240
+        while canary_weight(mesh) < 10 and time.monotonic() < deadline and killed.poll() is None:
+            time.sleep(0.5)
+        os.killpg(killed.pid, signal.SIGKILL)
+        killed.wait(timeout=10)
+        assert canary_weight(mesh) == 10
+        assert "Promoted" in playbook("canary", mesh.variables)
+        assert canary_weight(mesh) == 100
+        assert "Done" in playbook("canary", mesh.variables), "the stable version has the same image, so its requests go back to it"
+        assert canary_weight(mesh) == 0
+    assert set(load.seen) == {"200"}, load.seen
+    playbook("canary", mesh.variables, "-e", "canary_state=absent")
+    playbook("site", mesh.variables, "--tags", "gateway")
+    assert canary_weight(mesh) == 10, "the inventory's weight again"
+
+
+def revisions(mesh: Mesh) -> set[str]:
+    """Revisions of the proxies that run."""
+    pods = mesh.client.get(f"/api/v1/namespaces/{NAMESPACE}/pods")["items"]
+    found = {
+        (pod["metadata"].get("annotations") or {}).get("istio.io/rev", "") for pod in pods if not pod["metadata"].get("deletionTimestamp")
+    }
+    return found - {""}
+
+
+def test_an_upgrade_that_does_not_come_up_changes_nothing(mesh: Mesh, kubeconfig: str) -> None:
+    """Its image cannot be pulled."""
+    before = revisions(mesh)
+    nowhere = json.dumps(
+        {"istio_revision": "broken", "platform_wait_timeout": 20, "istio_values": {"pilot": {"image": "localhost/nowhere:1"}}}
+    )
+    with Load(mesh, kubeconfig, "/api/v1/agents/mca/info") as load:
+        said = playbook("upgrade_mesh", mesh.variables, "-e", nowhere, fails=True)
+    assert "was taken back" in said or "stands still" in said, said[-3000:]
+    assert revisions(mesh) == before and set(load.seen) == {"200"}, load.seen
+    playbook("site", mesh.variables)
+    (left,) = mesh.client.get("/apis/apps/v1/namespaces/istio-system/deployments")["items"]
+    assert left["metadata"]["labels"]["istio.io/rev"] in before
+
+
+def test_an_upgrade_between_two_revisions_fails_no_request(mesh: Mesh, kubeconfig: str) -> None:
+    (before,) = revisions(mesh)
+    after = f"{before}-next"
+    said = playbook("site", mesh.variables, "-e", f"istio_revision={after}", "--tags", "istio", fails=True)
+    assert "pods that run would lose theirs" in said
+    with Load(mesh, kubeconfig, "/api/v1/agents/mca/info") as load:
+        playbook("upgrade_mesh", mesh.variables, "-e", f"istio_revision={after}")
+        time.sleep(5)
+    print(f"{load.seen} while everything went from {before} to {after}")
+    assert revisions(mesh) == {after}
+    assert set(load.seen) == {"200"}, load.seen
+    (left,) = mesh.client.get("/apis/apps/v1/namespaces/istio-system/deployments")["items"]
+    assert left["metadata"]["labels"]["istio.io/rev"] == after
