@@ -28,6 +28,7 @@ MORE_VERBS = {
     "restore",
     "retire",
     "rotate",
+    "upgrade",
 }  # of their own playbooks, where a component has them
 PREFIXES = {"catalog": ("catalog_", "platform_")}
 
