@@ -19,17 +19,8 @@ ROLES = Path(__file__).resolve().parents[3] / "roles"
 NAMES = ["agents", "app", "baseline", "catalog", "gateway", "istio", "mongodb", "postgresql", "redis_cluster", "workload"]
 WITH_TASKS = ["agents", "app", "baseline", "gateway", "istio", "mongodb", "postgresql", "redis_cluster"]
 VERBS = ["absent", "converge", "deploy", "main", "preflight", "verify"]
-MORE_VERBS = {
-    "backup",
-    "canary",
-    "debug",
-    "drill",
-    "info",
-    "restore",
-    "retire",
-    "rotate",
-    "upgrade",
-}  # of their own playbooks, where a component has them
+# Of their own playbooks, where a component has them.
+MORE_VERBS = {"backup", "canary", "debug", "drill", "info", "restore", "retire", "rotate", "upgrade"}
 PREFIXES = {"catalog": ("catalog_", "platform_")}
 
 _spec = importlib.util.spec_from_file_location("readme", Path(__file__).with_name("readme.py"))
