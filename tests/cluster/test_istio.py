@@ -304,7 +304,7 @@ def tokens(keys: Keys) -> dict[str, str]:
 
 
 EDGE = [
-    ("good", "GET", "/api/v1/info", {}, "200 progressive-framework-v5"),
+    ("good", "GET", "/api/v1/info", {}, "200 app"),
     ("good", "GET", "/api/v1/agents/mca/info", {}, "200 mca"),
     ("good", "POST", "/api/v1/agents/mca/plan", {}, "200"),
     ("good", "GET", "/api/v1/agents/npa/info", {"x-canary": "true"}, "200 npa-canary"),
