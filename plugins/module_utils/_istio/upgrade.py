@@ -37,7 +37,7 @@ from ansible_collections.progressive.platform.plugins.module_utils._health.mesh 
     statuses,
 )
 from ansible_collections.progressive.platform.plugins.module_utils._kube.arguments import CONNECTION
-from ansible_collections.progressive.platform.plugins.module_utils._kube.client import MERGE_PATCH, Client, connect
+from ansible_collections.progressive.platform.plugins.module_utils._kube.client import MERGE_PATCH, Client, connect, quote
 from ansible_collections.progressive.platform.plugins.module_utils._kube.readiness import State as Condition
 from ansible_collections.progressive.platform.plugins.module_utils._kube.readiness import readiness
 from ansible_collections.progressive.platform.plugins.module_utils._run import Context, Params, PlatformError, Result
@@ -130,6 +130,27 @@ def too_far(here: str, wanted: str) -> bool:
     if not found[0] or not found[1]:
         return False
     return found[0][1] != found[1][1] or abs(int(found[0][2]) - int(found[1][2])) > 1
+
+
+def leads_to(item: Object) -> str:
+    """The revision that a webhook configuration or a Service leads to, by its label and by what it names; ``several`` when these differ."""
+    label = labels_of(item).get(REVISION, "")
+    if "webhooks" in item:
+        named = {hook["clientConfig"].get("service", {}).get("name", "") for hook in item["webhooks"]}
+        return label if named <= {f"istiod-{label}"} else "several"
+    return label if (item["spec"].get("selector") or {}).get(REVISION, "") == label else "several"
+
+
+def pointed(item: Object, revision: str) -> dict[str, t.Any]:
+    """The patch that makes it lead to another revision, and everything else stay."""
+    patch: dict[str, t.Any] = {"metadata": {"labels": {REVISION: revision}, "resourceVersion": item["metadata"]["resourceVersion"]}}
+    if "webhooks" not in item:
+        return {**patch, "spec": {"selector": {REVISION: revision}}}
+    hooks = []
+    for hook in item["webhooks"]:
+        service = {**hook["clientConfig"]["service"], "name": f"istiod-{revision}"}
+        hooks.append({**hook, "clientConfig": {**hook["clientConfig"], "service": service}})
+    return {**patch, "webhooks": hooks}
 
 
 def run(params: Params, context: Context) -> Result:
@@ -252,10 +273,12 @@ class Upgrade:
         return f"istio-revision-tag-{self.params['tag']}" + ("" if namespace == "istio-system" else f"-{namespace}")
 
     def pointers(self) -> dict[str, str]:
-        """Path of each object that leads to a control plane for all: the tag's webhook, and the validation's."""
+        """Path of each object that leads to a control plane: the tag's webhook and Service (either makes a control plane hold the tag to be its own),
+        and the validation's webhook."""
         return {
             self.tag_object: f"{WEBHOOKS}/mutatingwebhookconfigurations/{self.tag_object}",
             "istiod-default-validator": f"{WEBHOOKS}/validatingwebhookconfigurations/istiod-default-validator",
+            "Service": quote("api", "v1", "namespaces", self.params["namespace"], "services", f"istiod-revision-tag-{self.params['tag']}"),
         }
 
     def before(self) -> str:
@@ -265,24 +288,14 @@ class Upgrade:
         return points if points != self.params["revision"] else str((hook["metadata"].get("annotations") or {}).get(BEFORE, ""))
 
     def point(self, revision: str) -> None:
-        """Both webhooks to a revision's istiod; the tag's remembers where it came from."""
-        for name, path in self.pointers().items():
-            found = self.client.find(path)
-            if found is None:
-                continue
-            here = labels_of(found).get(REVISION, "")
-            hooks = [
-                {
-                    **hook,
-                    "clientConfig": {**hook["clientConfig"], "service": {**hook["clientConfig"]["service"], "name": f"istiod-{revision}"}},
-                }
-                for hook in found["webhooks"]
-            ]
-            metadata: dict[str, t.Any] = {"labels": {REVISION: revision}, "resourceVersion": found["metadata"]["resourceVersion"]}
-            if name == self.tag_object and here != revision:
-                metadata["annotations"] = {BEFORE: here}
-            if here != revision or hooks != found["webhooks"]:
-                self.client.request("PATCH", path, {"metadata": metadata, "webhooks": hooks}, content_type=MERGE_PATCH)
+        """All of them to a revision's istiod, one right after the other; the tag's webhook remembers where it came from."""
+        found = {name: item for name, path in self.pointers().items() if (item := self.client.find(path)) is not None}
+        for name, item in found.items():
+            patch = pointed(item, revision)
+            if name == self.tag_object and labels_of(item).get(REVISION, "") != revision:
+                patch["metadata"]["annotations"] = {BEFORE: labels_of(item).get(REVISION, "")}
+            if leads_to(item) != revision:
+                self.client.request("PATCH", self.pointers()[name], patch, content_type=MERGE_PATCH)
                 self.changed = True
 
     def restart(self, step: Step, revision: str) -> None:
@@ -296,12 +309,7 @@ class Upgrade:
     # ---- what is seen -----------------------------------------------------------------------------------------------------
 
     def look(self, revision: str) -> Mesh:
-        pointers = {}
-        for name, path in self.pointers().items():
-            if (found := self.client.find(path)) is not None:
-                services = {hook["clientConfig"].get("service", {}).get("name", "") for hook in found.get("webhooks") or []}
-                leads = labels_of(found).get(REVISION, "")
-                pointers[name] = leads if services <= {f"istiod-{leads}"} else "several"
+        pointers = {name: leads_to(found) for name, path in self.pointers().items() if (found := self.client.find(path)) is not None}
         if self.tag_object not in pointers:
             raise PlatformError(
                 f"There is no tag {self.params['tag']} (MutatingWebhookConfiguration {self.tag_object}). Run site.yml first."

@@ -6,10 +6,21 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
+from typing import Any
 
 import pytest
-from ansible_collections.progressive.platform.plugins.module_utils._istio.upgrade import Mesh, Space, Step, Workload, next_step, too_far
+from ansible_collections.progressive.platform.plugins.module_utils._istio.upgrade import (
+    Mesh,
+    Space,
+    Step,
+    Upgrade,
+    Workload,
+    leads_to,
+    next_step,
+    too_far,
+)
 
 READY = {"old": "", "new": ""}
 AT_OLD = {"tag": "old", "validator": "old"}
@@ -127,3 +138,69 @@ def test_a_killed_run_is_gone_on_with_from_any_point() -> None:
 )
 def test_one_minor_at_a_time(here: str, wanted: str, far: bool) -> None:
     assert too_far(here, wanted) is far
+
+
+def webhook(name: str, revision: str) -> dict[str, Any]:
+    hooks = [
+        {"name": one, "failurePolicy": "Fail", "clientConfig": {"caBundle": "abc", "service": {"name": f"istiod-{revision}", "port": 443}}}
+        for one in "xy"
+    ]
+    return {
+        "metadata": {"name": name, "resourceVersion": "1", "labels": {"istio.io/rev": revision, "istio.io/tag": "prod"}},
+        "webhooks": hooks,
+    }
+
+
+class Objects:
+    """What a tag is made of, and merge patches of it."""
+
+    def __init__(self) -> None:
+        labels = {"istio.io/rev": "old", "istio.io/tag": "prod"}
+        self.items = {
+            "istio-revision-tag-prod": webhook("istio-revision-tag-prod", "old"),
+            "istiod-default-validator": webhook("istiod-default-validator", "old"),
+            "istiod-revision-tag-prod": {
+                "metadata": {"name": "istiod-revision-tag-prod", "resourceVersion": "1", "labels": labels},
+                "spec": {"selector": {"app": "istiod", "istio.io/rev": "old"}, "ports": [{"port": 443}]},
+            },
+        }
+        self.patches = 0
+
+    def find(self, path: str) -> dict[str, Any] | None:
+        return copy.deepcopy(self.items.get(path.rpartition("/")[2]))
+
+    def request(self, method: str, path: str, body: dict[str, Any], **_more: Any) -> None:
+        def merge(into: dict[str, Any], patch: dict[str, Any]) -> None:
+            for key, value in patch.items():
+                merge(into.setdefault(key, {}), value) if isinstance(value, dict) else into.update({key: value})
+
+        assert method == "PATCH"
+        self.patches += 1
+        merge(self.items[path.rpartition("/")[2]], copy.deepcopy(body))
+
+
+def upgrade_of(objects: Objects) -> Upgrade:
+    made = Upgrade.__new__(Upgrade)
+    made.client, made.params, made.changed = objects, {"tag": "prod", "namespace": "istio-system", "revision": "new"}, False  # type: ignore[assignment]
+    return made
+
+
+def test_a_tag_is_a_webhook_and_a_service_and_both_move() -> None:
+    """A control plane that keeps one of them goes on making the gateway's Deployment, against the new one that makes it too: seen on the cluster."""
+    objects, before = Objects(), Objects()
+    upgrade = upgrade_of(objects)
+    assert upgrade.before() == "old"
+    upgrade.point("new")
+    assert {name: leads_to(item) for name, item in objects.items.items()} == dict.fromkeys(objects.items, "new")
+    assert upgrade.before() == "old" and objects.patches == 3
+    upgrade.point("new")
+    assert objects.patches == 3, "what leads there already is left alone"
+    upgrade.point("old")
+    del objects.items["istio-revision-tag-prod"]["metadata"]["annotations"]
+    assert objects.items == before.items, "and everything else stayed"
+
+
+def test_one_that_was_killed_between_label_and_name_leads_to_several() -> None:
+    item = webhook("x", "old")
+    item["webhooks"][0]["clientConfig"]["service"]["name"] = "istiod-new"
+    assert leads_to(item) == "several"
