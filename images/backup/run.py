@@ -38,7 +38,7 @@ def main(name: str, options: str) -> int:
     text = json.dumps(result, default=str)
     print(text, flush=True)
     if LAST_WORDS.exists():
-        short = {key: result[key] for key in ("failed", "msg", "backup", "restored", "drill") if key in result}
+        short = {key: result[key] for key in ("failed", "msg", "backup", "restored", "drill", "from", "to", "system", "seconds") if key in result}
         words = text if len(text.encode()) <= LAST_WORDS_AT_MOST else json.dumps(short, default=str)
         LAST_WORDS.write_text(words.encode()[:LAST_WORDS_AT_MOST].decode(errors="ignore"))
     return int(bool(result.get("failed")))
@@ -46,7 +46,7 @@ def main(name: str, options: str) -> int:
 
 def check() -> int:
     """That every module a job may run can be imported."""
-    for name in ("redis_cluster_backup", "redis_cluster_restore", "postgresql_backup", "postgresql_restore"):
+    for name in ("redis_cluster_backup", "redis_cluster_restore", "postgresql_backup", "postgresql_restore", "postgresql_upgrade"):
         importlib.import_module(f"{MODULES}.{name}")
     return 0
 

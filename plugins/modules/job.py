@@ -42,6 +42,13 @@ options:
     description: Further options for the job, given to its containers as JSON in the environment variable E(OPTIONS).
     type: dict
     default: {}
+  claims:
+    description: Claims that volumes of the job's pod, by name, have instead of the CronJob's own.
+    type: dict
+    default: {}
+  image:
+    description: Image of the job's containers (not of its init containers) instead of the CronJob's own.
+    type: str
   timeout:
     description: Longest time for the job, in seconds.
     type: float

@@ -43,6 +43,11 @@ options:
     description: Number of full backups to keep, with everything that leads on from them. V(0) leaves it to O(config), or keeps all.
     type: int
     default: 0
+  follows:
+    description:
+      - System identifier that the archive may have had until now, because this is the same cluster before M(progressive.platform.postgresql_upgrade) has
+        given it another. The archive then goes on with the new version (C(stanza-upgrade)).
+    type: str
   replication_password:
     description: Password of the user C(replicator), for V(basebackup). O(password_secret) has it under the key C(replication).
     type: str

@@ -62,6 +62,12 @@ options:
   system:
     description: System identifier that the backup must have; any is taken without it. A drill always wants the running cluster's.
     type: str
+  archive:
+    description:
+      - Whether mode V(finish) puts the new timeline into the archive that the backup is in, so that its next backups lead on from it.
+      - V(false) is for a copy beside a cluster that goes on archiving there. What Patroni kept of that one's settings among the data is then forgotten.
+    type: bool
+    default: true
   digest_bytes:
     description: How much data a drill compares at most, the smallest tables first. V(0) compares none, only the rows written for the drill.
     type: int

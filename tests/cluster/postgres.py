@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import re
@@ -118,6 +119,13 @@ class Postgres:
     def changed(self, **options: Any) -> int:
         return int(re.findall(r"changed=(\d+)", self.playbook("site", **options))[-1])
 
+    def named(self, name: str) -> Postgres:
+        """Another cluster of the role in the same namespace."""
+        other = copy.copy(self)
+        other.pods_given = {**self.pods_given, "selector": f"app={name}"}
+        other.given = {**self.given, "pods": other.pods_given, "password_secret": {"name": f"{name}-auth"}}
+        return other
+
     def info(self) -> Result:
         defaults = {name: option.get("default") for name, option in INFO_ARGUMENTS.items()}
         return run_info({**defaults, **self.given, "members": 3}, Context())
@@ -154,11 +162,11 @@ class Postgres:
         }
         return postgresql(options, Scene(Cluster(self.client, Clock()), Clock()), time.monotonic() + 30)
 
-    def shell(self, pod: str, script: str, timeout: float = 120) -> str:
-        """What a script in the server's container prints."""
+    def shell(self, pod: str, script: str, timeout: float = 120, container: str = "postgres") -> str:
+        """What a script in a container of the pod prints."""
         binary = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "progressive-platform/bin/kubectl"
         command = [str(binary) if binary.exists() else "kubectl", "--kubeconfig", str(self.given["kubeconfig"]), "-n", self.namespace]
-        command += ["exec", pod, "-c", "postgres", "--", "sh", "-c", script]
+        command += ["exec", pod, "-c", container, "--", "sh", "-c", script]
         return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=True).stdout
 
     def delete(self, *names: str, grace: int | None = None) -> None:

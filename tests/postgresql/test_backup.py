@@ -346,6 +346,27 @@ def test_in_the_place_of_the_data(archive: Archive, rows: int) -> None:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
+def test_a_copy_beside_leaves_the_archive_to_the_other(archive: Archive, rows: int) -> None:
+    """The same two halves for a new cluster: no data are there yet, and its timeline is nobody else's business."""
+    archive.take()
+    point = moment(archive)
+    archive.sql("insert into goods values ('too late')")
+    archive.archived()
+    place = owned(archive.folder / "new") / "pgdata"
+    before = {path.name for path in (archive.repository / f"archive/{STANZA}/15-1").iterdir()}
+    given = {"data": str(place), "target": point}
+    archive.put(mode="prepare", **given)
+    prepared = place.with_name("pgdata.restored")
+    assert "archive_command" in (prepared / restore.REMEMBERED).read_text(), "what Patroni would begin with, and write into the archive"
+    archive.put(mode="finish", archive=False, **given)
+    assert not (place / restore.REMEMBERED).exists() and not place.with_name("pgdata.former").exists()
+    with opened(archive, place) as server:
+        assert server.query("select count(*) from goods")[0][0] == str(rows)
+    assert {path.name for path in (archive.repository / f"archive/{STANZA}/15-1").iterdir()} == before
+    assert archive.put(mode="drill", scratch=str(archive.folder))["drill"]["ok"]
+    shutil.rmtree(place.parent)
+
+
 # ---- the fallback: nothing but PostgreSQL's own programs -----------------------------------------------------------------------
 
 

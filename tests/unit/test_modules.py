@@ -56,6 +56,11 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         {"pods": {"namespace": "x", "selector": "a=b"}, "cronjob": "y", "target": "yesterday"},
         "target is 'yesterday'",
     ),
+    "postgresql_upgrade": ({"timeout": 0}, "timeout must be more than 0"),
+    "postgresql_upgrade_in_place": (
+        {"pods": {"namespace": "x", "selector": "a=b"}, "cronjob": "y", "members": 0},
+        "members must be at least 1",
+    ),
     "preflight": ({"roles": ["nonsense"], "server": False}, "there is no role nonsense"),
     "redis_cluster": ({"addresses": ["a:1"], "masters": 2}, "masters is 2; a Redis Cluster needs at least 3"),
     "redis_cluster_backup": ({"addresses": ["a:1"]}, "missing required arguments: storage"),

@@ -33,6 +33,8 @@ ARGUMENTS: dict[str, t.Any] = {
     "namespace": {"type": "str", "required": True},
     "cronjob": {"type": "str", "required": True},
     "options": {"type": "dict", "default": {}},
+    "claims": {"type": "dict", "default": {}},
+    "image": {"type": "str"},
     "timeout": {"type": "float", "default": 3600.0},
     **CONNECTION,
 }
@@ -48,17 +50,17 @@ def run(params: Params, context: Context) -> Result:
         if cronjob is None:
             raise PlatformError(f"There is no CronJob {namespace}/{name}. See what is: kubectl -n {namespace} get cronjobs")
         running = [one["name"] for one in (cronjob.get("status") or {}).get("active") or []]
-        if running and params["options"]:
+        if running and (params["options"] or params["claims"] or params.get("image")):
             raise PlatformError(
                 f"Job {namespace}/{running[0]} of CronJob {name} is under way. Wait for it: kubectl -n {namespace} get job {running[0]} -w"
             )
         if context.check:
             return {"changed": True, "job": running[0] if running else ""}
-        job = running[0] if running else _create(client, namespace, cronjob, params["options"])
+        job = running[0] if running else _create(client, namespace, cronjob, params)
         return _Waiting(client, namespace, job, params["timeout"], context).run()
 
 
-def _create(client: Client, namespace: str, cronjob: Json, options: Json) -> str:
+def _create(client: Client, namespace: str, cronjob: Json, params: Params) -> str:
     name = cronjob["metadata"]["name"]
     template = cronjob["spec"]["jobTemplate"]
     body: Json = {
@@ -75,8 +77,16 @@ def _create(client: Client, namespace: str, cronjob: Json, options: Json) -> str
         "spec": {**template["spec"], "backoffLimit": 0},
     }
     body["metadata"]["ownerReferences"][0]["controller"] = True
-    for container in body["spec"]["template"]["spec"]["containers"] if options else ():
-        container["env"] = [*(container.get("env") or []), {"name": OVERRIDES, "value": json.dumps(options)}]
+    options = params["options"]
+    for container in body["spec"]["template"]["spec"]["containers"]:
+        if options:
+            container["env"] = [*(container.get("env") or []), {"name": OVERRIDES, "value": json.dumps(options)}]
+        container["image"] = params.get("image") or container["image"]
+    volumes = {volume["name"]: volume for volume in body["spec"]["template"]["spec"].get("volumes") or []}
+    for volume, claim in params["claims"].items():
+        if "persistentVolumeClaim" not in volumes.get(volume, {}):
+            raise PlatformError(f"claims names volume {volume}; CronJob {namespace}/{name} has no such volume with a claim.")
+        volumes[volume]["persistentVolumeClaim"] = {"claimName": claim}
     made = client.request("POST", quote("apis", "batch", "v1", "namespaces", namespace, "jobs"), body)[2]
     return str(made["metadata"]["name"])
 

@@ -41,6 +41,7 @@ ARGUMENTS: dict[str, t.Any] = {
     **REPOSITORY,
     "kind": {"type": "str", "choices": ["full", "diff", "incr"], "default": "full"},
     "keep": {"type": "int", "default": 0},
+    "follows": {"type": "str"},
     "replication_password": {"type": "str", "no_log": True},
 }
 CONSTRAINTS: dict[str, t.Any] = MEMBER_CONSTRAINTS
@@ -56,7 +57,8 @@ def run(params: Params, context: Context) -> Result:
     with opened(params, context) as (cluster, client):
         primary = primary_of(cluster.observe())
         known = provider.system()
-        if known and known != primary.system:
+        follows = bool(known) and known == params.get("follows") != primary.system
+        if known and known != primary.system and not follows:
             raise PlatformError(
                 f"{provider} holds the backups of another cluster (system identifier {known}, this one has {primary.system}). "
                 "Give this cluster a backup_name of its own; a restored one goes on under a new name."
@@ -67,7 +69,9 @@ def run(params: Params, context: Context) -> Result:
                 "plan": [f"a {params['kind']} backup of {primary.target.name} goes to {provider}"],
                 "backups": rows(provider),
             }
-        if not known or params["provider"] == "basebackup":
+        if follows:
+            provider.follow()
+        elif not known or params["provider"] == "basebackup":
             provider.prepare()
         began = context.clock.now()
         _mark(cluster, primary)

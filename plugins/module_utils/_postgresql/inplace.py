@@ -2,11 +2,12 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Module postgresql_restore_in_place: a running cluster goes back to an earlier moment (private: may change without notice).
+"""Module postgresql_restore_in_place: a cluster goes back to an earlier moment, or a new one begins with it (private: may change without notice).
 
 What is restored is recovered beside the data of the first member while the cluster still serves; nothing is given up before that has worked. Then all members
 stop, it takes the place of the data, Patroni forgets how far the cluster had been, the first member starts as the primary, and the others follow it. Every
-step is noted, so a run that was killed is gone on with by the next.
+step is noted, so a run that was killed is gone on with by the next. A new cluster takes the same steps: it has no data to recover beside, nobody to stop, and
+it writes nothing into the archive of the one it is a copy of.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ POLL = 0.5
 STEPS = ("prepare", "stop", "finish", "forget", "first", "others")
 DONE = "done"
 NOTE = "restore"
+VOLUME = "data"
+"""The volume of the CronJob's pod that has a member's data."""
 
 ARGUMENTS: dict[str, t.Any] = {
     **{name: option for name, option in MEMBERS.items() if name not in ("addresses", "password", "rest_password")},
@@ -41,6 +44,7 @@ ARGUMENTS: dict[str, t.Any] = {
     "scope": {"type": "str", "default": "postgres-primary"},
     "members": {"type": "int", "default": 3},
     "cronjob": {"type": "str", "required": True},
+    "beside": {"type": "bool", "default": False},
     "backup": {"type": "str", "default": LATEST},
     "target": {"type": "str", "default": LATEST},
     "overwrite": {"type": "str", "no_log": False},
@@ -65,7 +69,7 @@ def _run(params: Params, context: Context) -> Result:
     with opened(params, context) as (cluster, client):
         if client is None:
             raise PlatformError("A restore in place needs pods.")
-        return _Replacing(params, context, cluster, client).run()
+        return Replacing(params, context, cluster, client).run()
 
 
 def token_of(claims: t.Iterable[str]) -> str:
@@ -73,8 +77,12 @@ def token_of(claims: t.Iterable[str]) -> str:
     return hashlib.sha256("\n".join(sorted(claims)).encode()).hexdigest()[:16]
 
 
-class _Replacing:
+class Replacing:
     """One run, from the step that is noted."""
+
+    steps: t.ClassVar[tuple[str, ...]] = STEPS
+    kind: t.ClassVar[str] = NOTE
+    title: t.ClassVar[str] = "restore in place"
 
     def __init__(self, params: Params, context: Context, cluster: Cluster, client: Client) -> None:
         self.params = params
@@ -90,40 +98,44 @@ class _Replacing:
         self.restored: Json = {}
 
     def run(self) -> Result:
-        asked = {"backup": self.params["backup"], "target": self.params["target"]}
-        self.note = self.store.note(NOTE)
-        under_way = self.note.get("step") in STEPS
-        if under_way and {key: self.note.get(key) for key in asked} != asked and self.note["step"] != STEPS[0]:
+        asked = self._asked()
+        self.note = self.store.note(self.kind)
+        under_way = self.note.get("step") in self.steps
+        if under_way and {key: self.note.get(key) for key in asked} != asked and self.note["step"] != self.steps[0]:
             raise PlatformError(
                 f"A restore of backup {self.note.get('backup')} to {self.note.get('target')}, begun at {self.note.get('started')}, is not finished "
                 f"(its next step is {self.note['step']}). Go on with that one: the same backup and target again."
             )
-        token = token_of(self._claims())
-        seen = self.cluster.observe()
-        if not under_way and self.params.get("overwrite") != token:
-            raise PlatformError(self._refusal(seen, token))
-        step = self.note["step"] if under_way and {key: self.note.get(key) for key in asked} == asked else STEPS[0]
-        plan = list(STEPS[STEPS.index(step) :])
+        claims = self._claims()
+        token = token_of(claims)
+        if not under_way and self.params.get("overwrite") != token and (claims or not self.params.get("beside")):
+            raise PlatformError(self._refusal(self.cluster.observe(), token))
+        step = self.note["step"] if under_way and {key: self.note.get(key) for key in asked} == asked else self.steps[0]
+        plan = list(self.steps[self.steps.index(step) :])
         if self.context.check:
             return {"changed": True, "plan": plan, "resumed": under_way}
         began = self.clock.now()
         with self.store.lock(min(LOCK_WITHIN, self.params["timeout"])):
             started = self.note.get("started") if under_way else now()
             self.note = {**asked, "started": started, "step": step, "run": self.note.get("run") if under_way else os.urandom(4).hex()}
-            actions: dict[str, Callable[[], None]] = {name: getattr(self, f"_{name}") for name in STEPS}
+            actions: dict[str, Callable[[], None]] = {name: getattr(self, f"_{name}") for name in self.steps}
             for name in plan:
                 self.note["step"] = name
-                self.store.keep(NOTE, self.note)
-                self.context.progress.report(COMPONENT, f"restore in place: {name}")
+                self.store.keep(self.kind, self.note)
+                self.context.progress.report(COMPONENT, f"{self.title}: {name}")
                 actions[name]()
-            self.store.keep(NOTE, {**self.note, "step": DONE, "finished": now()})
-        self.context.progress.report(COMPONENT, "restore in place is done", done=True)
+            self.store.keep(self.kind, {**self.note, "step": DONE, "finished": now()})
+        self.context.progress.report(COMPONENT, f"{self.title} is done", done=True)
         return {
             "changed": True,
             "plan": plan,
             "resumed": under_way,
             "restored": {**self.restored, "seconds": round(self.clock.now() - began, 1)},
         }
+
+    def _asked(self) -> Json:
+        """What a run that goes on must have in common with the one that began."""
+        return {"backup": self.params["backup"], "target": self.params["target"]}
 
     def _refusal(self, seen: Observation, token: str) -> str:
         primary = seen.primary
@@ -140,6 +152,8 @@ class _Replacing:
     # ---- the steps: each may be done again -----------------------------------------------------------------------------------
 
     def _prepare(self) -> None:
+        if self.params["beside"]:
+            self._make_claim()
         self._job("prepare")
 
     def _stop(self) -> None:
@@ -179,11 +193,45 @@ class _Replacing:
     # ---- Kubernetes ----------------------------------------------------------------------------------------------------------
 
     def _job(self, mode: str) -> Json:
-        options = {"mode": mode, "backup": self.params["backup"], "target": self.params["target"]}
+        options: Json = {"mode": mode, **self._asked()}
+        claims = {}
+        if self.params.get("beside"):
+            options |= {"archive": False, "password_secret": self.params.get("password_secret")}
+            claims = {VOLUME: self._first_claim(self._set())["metadata"]["name"]}
         given = {name: self.params.get(name) for name in ("kubeconfig", "context", "host", "api_key", "ca_cert", "validate_certs")}
         left = max(self.deadline - self.clock.now(), 1.0)
-        asked = {**given, "namespace": self.namespace, "cronjob": self.params["cronjob"], "options": options, "timeout": left}
+        asked = {
+            **given,
+            "namespace": self.namespace,
+            "cronjob": self.params["cronjob"],
+            "options": options,
+            "claims": claims,
+            "timeout": left,
+        }
         return dict(job.run(asked, self.context)["result"])
+
+    def _set(self) -> Json:
+        found = self.client.find(quote("apis", "apps", "v1", "namespaces", self.namespace, "statefulsets", self.name))
+        if found is None:
+            raise PlatformError(f"There is no StatefulSet {self.namespace}/{self.name} to restore into. Apply it first, without pods.")
+        return found
+
+    def _first_claim(self, owner: Json) -> Json:
+        """The claim that the StatefulSet gives its first pod; where it is there already, the pod takes it."""
+        template = owner["spec"]["volumeClaimTemplates"][0]
+        metadata = {"labels": template["metadata"].get("labels") or {}, "name": f"{template['metadata']['name']}-{self.name}-0"}
+        return {
+            "apiVersion": "v1",
+            "kind": "PersistentVolumeClaim",
+            "metadata": {**metadata, "namespace": self.namespace},
+            "spec": template["spec"],
+        }
+
+    def _make_claim(self) -> None:
+        body = self._first_claim(self._set())
+        path = quote("api", "v1", "namespaces", self.namespace, "persistentvolumeclaims")
+        if self.client.find(f"{path}{quote(body['metadata']['name'])}") is None:
+            self.client.request("POST", path, body)
 
     def _led(self) -> bool:
         seen = self.cluster.observe()
@@ -220,5 +268,7 @@ class _Replacing:
                 if condition():
                     return
             if self.clock.now() > self.deadline:
-                raise PlatformError(f"Restore in place: not in time that {what}. It is at step {self.note['step']}; run it again to go on.")
+                raise PlatformError(
+                    f"{self.title.capitalize()}: not in time that {what}. It is at step {self.note['step']}; run it again to go on."
+                )
             self.clock.sleep(POLL)

@@ -45,7 +45,14 @@ class Programs:
             f"PostgreSQL's program {name} is not on this host (looked in {where}). Install PostgreSQL, or name its folder in binaries."
         )
 
-    def call(self, command: Sequence[str], within: float, env: Mapping[str, str] | None = None, stdin: t.BinaryIO | None = None) -> str:
+    def call(
+        self,
+        command: Sequence[str],
+        within: float,
+        env: Mapping[str, str] | None = None,
+        stdin: t.BinaryIO | None = None,
+        cwd: Path | None = None,
+    ) -> str:
         """What it prints; raises PlatformError with its last words when it fails, is not there, or takes longer than ``within`` seconds."""
         name = Path(command[0]).name
         try:
@@ -55,7 +62,7 @@ class Programs:
                 capture_output=True,
                 timeout=max(within, 1.0),
                 check=False,
-                **self.identity(env),
+                **(self.identity(env) | ({"cwd": cwd} if cwd else {})),
             )
         except FileNotFoundError as error:
             raise PlatformError(f"{name} is not on this host. Install it (apt install {name}) and run again.") from error

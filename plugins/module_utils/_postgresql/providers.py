@@ -78,6 +78,9 @@ class Provider(t.Protocol):
     def prepare(self) -> None:
         """Make the archive of a cluster that has none."""
 
+    def follow(self) -> None:
+        """The archive goes on with the same cluster in another major version, which has another identifier."""
+
     def backups(self) -> list[Taken]:
         """Oldest first."""
 
@@ -152,6 +155,9 @@ class PgBackRest:
     def prepare(self) -> None:
         self._call(QUESTION_WITHIN, "stanza-create")
 
+    def follow(self) -> None:
+        self._call(QUESTION_WITHIN, "stanza-upgrade")
+
     def backups(self) -> list[Taken]:
         info = self._info()
         systems = {one["id"]: str(one["system-id"]) for one in info.get("db") or []}
@@ -223,6 +229,9 @@ class BaseBackup:
             raise PlatformError(
                 f"{self.wal}, the archive of WAL, is not there. Have it filled: pg_receivewal --directory={self.wal} --slot={SLOT}, under a supervisor."
             )
+
+    def follow(self) -> None:
+        raise PlatformError("Provider basebackup keeps one version's WAL under a name: give the upgraded cluster a backup_name of its own.")
 
     def backups(self) -> list[Taken]:
         found = []

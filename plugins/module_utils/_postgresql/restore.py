@@ -57,6 +57,8 @@ SHOWN = 5
 RESTORED, FORMER = ".restored", ".former"
 """What a data directory's name ends with until it takes the place of the data, and afterwards."""
 ROOM = "progressive-drill-"
+REMEMBERED = "patroni.dynamic.json"
+"""Where Patroni keeps a cluster's settings beside its data, the archive among them; a copy that is another cluster must not begin with them."""
 ABANDONED = 86400.0
 """Seconds after which a drill's directory is nobody's any more."""
 
@@ -68,6 +70,7 @@ ARGUMENTS: dict[str, t.Any] = {
     "data": {"type": "path"},
     "scratch": {"type": "path"},
     "system": {"type": "str"},
+    "archive": {"type": "bool", "default": True},
     "digest_bytes": {"type": "int", "default": 1073741824},
 }
 CONSTRAINTS: dict[str, t.Any] = {
@@ -191,7 +194,7 @@ class _Task:
         latest = {"recovery_target": "", "recovery_target_time": ""} if self.params["target"] == LATEST else {}
         secret = _secret(self.params, self.context)
         with Server(restored, self.programs, self.clock, self.deadline) as server:
-            command = self.provider.archive_command(restored)
+            command = self.provider.archive_command(restored) if self.params["archive"] else ""
             archive = {"archive_mode": "on", "archive_command": command} if command else {}
             server.start({"recovery_target_action": "promote", **archive, **latest})
             server.until("select not pg_is_in_recovery()", "it is a primary")
@@ -202,6 +205,8 @@ class _Task:
             if command:
                 self._archived(_scratch_asker(server))
             server.stop()
+        if not self.params["archive"]:
+            (restored / REMEMBERED).unlink(missing_ok=True)
         shutil.rmtree(former, ignore_errors=True)
         if data.exists():
             data.rename(former)

@@ -144,3 +144,28 @@ def test_a_password_that_changes_reaches_the_running_servers(pod: Path) -> None:
         subprocess.run(["pkill", "-P", str(process.pid)], check=False, timeout=10)
         process.kill()
         process.wait(10)
+
+
+def test_a_copy_beside_has_names_and_an_archive_of_its_own() -> None:
+    """Nothing of it may be the other cluster's object, and nothing may write into that one's archive."""
+    kept = {"postgresql_backup_storage": {"volume": {"size": "1Gi"}}, "postgresql_tls": True}
+
+    def named(**changes: t.Any) -> set[tuple[str, str]]:
+        documents = Cluster("production", kept | changes).documents("postgresql")
+        return {(document["kind"], document["metadata"]["name"]) for document in documents}
+
+    beside = {"postgresql_name": "before", "postgresql_restored_from": "postgres"}
+    assert not named() & named(**beside) and ("CronJob", "postgres-backup-restore") in named()
+    assert not [name for kind, name in named(**beside) if kind == "CronJob"]
+    statefulset = one("StatefulSet", "before", **kept, **beside)["spec"]
+    assert statefulset["selector"] == {"matchLabels": {"app": "before"}}
+    assert "archive_mode" not in settings(**kept, **beside)["postgresql"]["parameters"]
+    (rule,) = one("Role", "before-restore", **kept, **beside)["rules"]
+    assert rule["resourceNames"] == ["before-auth"]
+    assert one("RoleBinding", "before-restore", **kept, **beside)["subjects"][0]["name"] == "postgres-backup"
+
+
+def test_a_copy_that_has_taken_over_archives_under_a_name_of_its_own() -> None:
+    values = Cluster("production", {"platform_postgresql_name": "before"})
+    assert values.value("postgresql", "postgresql_backup_name") != Cluster("production").value("postgresql", "postgresql_backup_name")
+    assert values.value("app", "app_postgresql")["primary"].startswith("before-primary.")

@@ -20,7 +20,8 @@ NAMES = ["agents", "app", "baseline", "catalog", "gateway", "istio", "mongodb", 
 WITH_TASKS = ["agents", "app", "baseline", "gateway", "istio", "mongodb", "postgresql", "redis_cluster"]
 VERBS = ["absent", "converge", "deploy", "main", "preflight", "verify"]
 # Of their own playbooks, where a component has them.
-MORE_VERBS = {"backup", "canary", "debug", "drill", "info", "restore", "retire", "rotate", "upgrade"}
+MORE_VERBS = {"backup", "canary", "debug", "drill", "info", "major_upgrade", "restore", "restore_beside", "restore_in_place", "retire", "rotate"}
+MORE_VERBS |= {"upgrade"}
 PREFIXES = {"catalog": ("catalog_", "platform_")}
 
 _spec = importlib.util.spec_from_file_location("readme", Path(__file__).with_name("readme.py"))

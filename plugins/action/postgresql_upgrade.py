@@ -1,0 +1,17 @@
+# Copyright: progressive.platform contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+from ansible_collections.progressive.platform.plugins.module_utils._postgresql.upgrade import ARGUMENTS, CONSTRAINTS, run
+from ansible_collections.progressive.platform.plugins.plugin_utils._local_action import LocalAction
+
+
+class ActionModule(LocalAction):
+    """Runs ``postgresql_upgrade`` in the controller's worker when the task is local."""
+
+    module = "progressive.platform.postgresql_upgrade"
+    argument_spec = ARGUMENTS
+    constraints = CONSTRAINTS
+    run_function = run
