@@ -6,11 +6,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import os
 import re
 import secrets
+import signal
 import subprocess
 import time
 from collections.abc import Callable
@@ -109,12 +111,31 @@ class Postgres:
 
     def playbook(self, name: str, **options: Any) -> str:
         """What it printed; a failure fails the test."""
-        extra = json.dumps(self.options | options)
-        command = [str(ROOT / ".venv/bin/ansible-playbook"), f"playbooks/{name}.yml", "-i", "inventories/local", "-e", extra]
-        environment = {**os.environ, "ANSIBLE_NOCOLOR": "1"}
+        command, environment = self._command(name, options)
         done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=RUN_TIMEOUT, check=False)
         assert done.returncode == 0, (done.stdout + done.stderr)[-6000:]
         return done.stdout
+
+    def _command(self, name: str, options: dict[str, Any]) -> tuple[list[str], dict[str, str]]:
+        extra = json.dumps(self.options | options)
+        command = [str(ROOT / ".venv/bin/ansible-playbook"), f"playbooks/{name}.yml", "-i", "inventories/local", "-e", extra]
+        return command, {**os.environ, "ANSIBLE_NOCOLOR": "1"}
+
+    def killed(self, name: str, when: Callable[[], bool], **options: Any) -> None:
+        """A playbook that ends at this moment, with everything it started."""
+        command, environment = self._command(name, options)
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        )
+        deadline = time.monotonic() + LIMIT
+        try:
+            while not when():
+                assert process.poll() is None and time.monotonic() < deadline, f"{name} has ended before the moment came"
+                time.sleep(0.05)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait(30)
 
     def changed(self, **options: Any) -> int:
         return int(re.findall(r"changed=(\d+)", self.playbook("site", **options))[-1])
@@ -153,12 +174,14 @@ class Postgres:
             assert primary is not None
             return {int(str(row[0])) for row in cluster.query(primary, "select number from written", DATABASE)}
 
-    def health(self) -> Finding:
+    def health(self, **more: Any) -> Finding:
         """What the health report says of it."""
         options = {
             **{name: option.get("default") for name, option in KINDS["postgresql"].options.items()},
             **{"namespace": self.namespace, "selector": "app=postgres", "service": "postgres-primary", "synchronous": True},
             "password_secret": {"name": "postgres-auth"},
+            "secrets": ["postgres-auth", "postgres-users"],
+            **more,
         }
         return postgresql(options, Scene(Cluster(self.client, Clock()), Clock()), time.monotonic() + 30)
 

@@ -23,6 +23,7 @@ from ansible_collections.progressive.platform.tests.postgresql.faults import rec
 
 pytestmark = pytest.mark.slow
 
+OVERLAP = 130  # seconds for the kubelets to bring a Secret into the pods
 PIDS = "head -n 1 /var/lib/postgresql/data/pgdata/postmaster.pid"
 # The brackets keep the shell itself, whose command line this is, from being found.
 RECEIVER = "for f in /proc/[0-9]*/cmdline; do grep -q '[w]alreceiver' $f && echo $f | cut -d/ -f3; done"
@@ -159,6 +160,27 @@ def test_the_api_server_is_away_for_a_minute(postgres: Postgres, writer: Writer)
     silence = writer.through(fault, "API server away")
     assert postgres.info()["primary"] == primary
     record("the API server does not answer the members for 60 s", words[0], "failsafe mode: the primary stays", silence)
+
+
+def test_a_rotation_that_was_killed(postgres: Postgres, writer: Writer) -> None:
+    """The next passwords are made, nobody gives them, and nobody is left to go on. A client that connects anew for every row never notices."""
+    each = Writer(postgres, "each", each=True, patience=60)
+    words: list[str] = []
+
+    def staged() -> bool:
+        secret = postgres.client.find(f"/api/v1/namespaces/{postgres.namespace}/secrets/postgres-users") or {}
+        return any(key.startswith("next-") for key in secret.get("data", {}))
+
+    def fault() -> None:
+        postgres.killed("rotate", staged)
+        words.append(postgres.health(rotation_within=0.0).message)
+        assert "a rotation was interrupted" in words[0] and staged()
+        postgres.playbook("rotate", rotate_overlap=OVERLAP)
+
+    silence = writer.through(fault, "rotation killed")
+    each.until(len(each.acknowledged()) + 20)
+    assert each.failures() == [] and not staged() and postgres.health(rotation_within=0.0).ok
+    record("a rotation of passwords was killed half way", words[0], "`playbooks/rotate.yml` again goes on where it was", silence)
 
 
 def test_two_primaries_are_never_writable(postgres: Postgres, writer: Writer) -> None:

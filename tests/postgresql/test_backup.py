@@ -20,11 +20,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.progressive.platform.plugins.module_utils._health.kinds import KINDS
+from ansible_collections.progressive.platform.plugins.module_utils._health.postgresql import problems_of
 from ansible_collections.progressive.platform.plugins.module_utils._postgresql import backup, restore, scratch
+from ansible_collections.progressive.platform.plugins.module_utils._postgresql.converge import INFO_ARGUMENTS
+from ansible_collections.progressive.platform.plugins.module_utils._postgresql.converge import opened as opened_members
 from ansible_collections.progressive.platform.plugins.module_utils._postgresql.programs import Programs
 from ansible_collections.progressive.platform.plugins.module_utils._postgresql.wire import Lost, SqlError
 from ansible_collections.progressive.platform.plugins.module_utils._run import Clock, Context, PlatformError, Result
 from ansible_collections.progressive.platform.tests.postgresql import lab as laboratory
+from ansible_collections.progressive.platform.tests.postgresql.faults import record
 from ansible_collections.progressive.platform.tests.postgresql.lab import PASSWORDS, SETTINGS, Lab, until
 from ansible_collections.progressive.platform.tests.unit.backup import s3
 
@@ -134,6 +139,14 @@ def opened(archive: Archive, directory: Path) -> Iterator[scratch.Server]:
         server.stop()
 
 
+def said(archive: Archive) -> str:
+    """What health says of the servers."""
+    options = {name: option.get("default") for name, option in KINDS["postgresql"].options.items()}
+    defaults = {name: option.get("default") for name, option in INFO_ARGUMENTS.items()}
+    with opened_members({**defaults, **archive.lab.given}, Context()) as (cluster, _client):
+        return "; ".join(problems_of(cluster.observe(), options))
+
+
 def moment(archive: Archive) -> str:
     """Now, by the primary, with a commit on either side."""
     said = archive.sql("select to_char(clock_timestamp() at time zone 'utc', 'YYYY-MM-DD\"T\"HH24:MI:SS.US+00:00')")[0][0]
@@ -211,6 +224,8 @@ def test_a_damaged_backup_is_named_and_leaves_nothing(archive: Archive, rows: in
     with pytest.raises(PlatformError, match=r"The drill failed\. pgbackrest failed") as failed:
         archive.put(mode="drill", scratch=str(archive.folder))
     assert not failed.value.details["drill"]["ok"] and failed.value.details["drill"]["problem"]
+    words = re.sub(r"/tmp/\S+/", "", failed.value.message)[:300]
+    record("a file of a backup is damaged", words, "refused, and nothing is written; another backup is named, or taken", where="loopback")
 
 
 def test_an_archive_of_another_cluster_gets_nothing(archive: Archive) -> None:
@@ -238,6 +253,12 @@ def test_the_primary_lives_on_without_its_archive(archive: Archive, monkeypatch:
         archive.sql("insert into goods values ('salt'); select pg_switch_wal()")
         until(lambda: archive.lab.info()["archive"]["failing"], "the archive fails")
         archive.sql("insert into goods values ('pepper')")
+        record(
+            "the archive's target is gone",
+            said(archive),
+            "the primary keeps the WAL and takes writes; archived once it is back",
+            where="loopback",
+        )
         with pytest.raises(PlatformError, match=r"pgBackRest's stanza shop|pgbackrest failed"):
             archive.take()
         with pytest.raises(PlatformError, match=r"pgBackRest's stanza shop|pgbackrest failed"):

@@ -151,6 +151,8 @@ KINDS: dict[str, Kind] = {
             "lag": {"type": "int", "default": 16777216},
             "delay": {"type": "float", "default": 30.0},
             "archive": {"type": "str", "default": ""},
+            "secrets": {"type": "list", "elements": "str", "default": []},
+            "rotation_within": {"type": "float", "default": 900.0},
             "password_secret": {
                 "type": "dict",
                 "options": {"namespace": {"type": "str"}, "name": {"type": "str", "required": True}},

@@ -6,13 +6,16 @@
 
 from __future__ import annotations
 
+import datetime
 import secrets
 import time
 from collections.abc import Sequence
 
+from ansible_collections.progressive.platform.plugins.module_utils._backup.catalog import parse_time
 from ansible_collections.progressive.platform.plugins.module_utils._health.model import Finding, Options, age, plural, verdict
 from ansible_collections.progressive.platform.plugins.module_utils._health.scene import Scene
-from ansible_collections.progressive.platform.plugins.module_utils._kube.client import ApiError
+from ansible_collections.progressive.platform.plugins.module_utils._kube.client import ApiError, Client, quote
+from ansible_collections.progressive.platform.plugins.module_utils._members.credentials import NEXT
 from ansible_collections.progressive.platform.plugins.module_utils._postgresql import report
 from ansible_collections.progressive.platform.plugins.module_utils._postgresql.converge import secret_of
 from ansible_collections.progressive.platform.plugins.module_utils._postgresql.members import Cluster, Pods, access_of
@@ -45,6 +48,7 @@ def postgresql(options: Options, scene: Scene, until: float) -> Finding:
             problem = f"no pod has the labels {options['selector']} in namespace {options['namespace']}: the StatefulSet is gone or empty"
             return verdict(expected, "no pod", [problem])
         problems = problems_of(seen, options)
+        problems += half_done(client, options, datetime.datetime.now(datetime.UTC))
         if options["service"]:
             slices = scene.cluster.slices(options["namespace"], options["service"])
             problems += misled(
@@ -88,6 +92,23 @@ def problems_of(seen: Observation, options: Options) -> list[str]:
         if member.failsafe or member.silence > SILENT:
             problems.append(f"{member.target.name} has not reached the API server for {age(member.silence)}")
     return problems + _facts(seen, options)
+
+
+def half_done(client: Client, options: Options, now: datetime.datetime) -> list[str]:
+    """Rotations that began and went no further: a Secret that has held passwords nobody gives yet for longer than a rotation takes."""
+    problems = []
+    for name in options["secrets"]:
+        found = client.find(quote("api", "v1", "namespaces", options["namespace"], "secrets", name)) or {}
+        if not any(key.startswith(NEXT) for key in found.get("data") or {}):
+            continue
+        stamps = [str(one["time"]) for one in found["metadata"].get("managedFields") or [] if one.get("time")]
+        since = (now - parse_time(max(stamps))).total_seconds() if stamps else options["rotation_within"]
+        if since >= options["rotation_within"]:
+            problems.append(
+                f"Secret {name} has held the next passwords for {age(since)}: a rotation was interrupted, and the ones before are still in use; "
+                "playbooks/rotate.yml --tags postgresql goes on with it"
+            )
+    return problems
 
 
 def misled(seen: Observation, service: str, addresses: set[str]) -> list[str]:

@@ -269,6 +269,8 @@ VALUES: dict[str, Kind] = {
     "mongodb_postgresql.database": kinds.identifier,
     "mongodb_postgresql.user": kinds.identifier,
     "mongodb_postgresql.secret": kinds.dns_subdomain,
+    "platform_postgresql_name": kinds.dns_label,
+    "postgresql_name": kinds.dns_label,
     "postgresql_image": kinds.image,
     "postgresql_members": between(1, 9),
     "postgresql_resources.requests.*": kinds.amount,

@@ -7,12 +7,13 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import importlib.util
 from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.progressive.platform.plugins.module_utils._health.postgresql import misled, problems_of
+from ansible_collections.progressive.platform.plugins.module_utils._health.postgresql import half_done, misled, problems_of
 from ansible_collections.progressive.platform.plugins.module_utils._postgresql.model import Archive, Link, Observation, Slot
 
 _spec = importlib.util.spec_from_file_location("views", Path(__file__).parents[1] / "postgresql" / "views.py")
@@ -89,3 +90,31 @@ def test_without_synchronous_commits_nobody_misses_a_standby() -> None:
 def test_where_the_writers_service_leads(addresses: set[str], words: str) -> None:
     said = "; ".join(misled(observation(), "postgres-primary", addresses))
     assert (words in said) if words else said == ""
+
+
+class Kept:
+    """An API server that has one Secret."""
+
+    def __init__(self, *keys: str) -> None:
+        metadata = {"managedFields": [{"time": "2026-11-23T10:00:00Z"}, {"time": "2026-11-23T12:00:00Z"}]}
+        self.secret = {"metadata": metadata, "data": dict.fromkeys(keys, "bmV2ZXItc2hvd24=")}
+
+    def find(self, path: str) -> dict[str, Any] | None:
+        return self.secret if path.endswith("/secrets/postgres-users") else None
+
+
+@pytest.mark.parametrize(
+    ("keys", "minutes", "words"),
+    [
+        (("shop", "next-shop"), 20, "Secret postgres-users has held the next passwords for 20 min: a rotation was interrupted"),
+        (("shop", "next-shop"), 3, ""),
+        (("shop", "former-shop"), 600, ""),
+        (("shop",), 600, ""),
+    ],
+)
+def test_a_rotation_that_went_no_further(keys: tuple[str, ...], minutes: int, words: str) -> None:
+    """One that is under way is nothing, and neither are former passwords that somebody keeps on purpose."""
+    options: dict[str, Any] = {"namespace": "x", "secrets": ["postgres-users", "gone"], "rotation_within": 900.0}
+    now = datetime.datetime(2026, 11, 23, 12, 0, tzinfo=datetime.UTC) + datetime.timedelta(minutes=minutes)
+    said = half_done(Kept(*keys), options, now)
+    assert [words in text for text in said] == ([True] if words else []) and "never-shown" not in str(said)
