@@ -391,8 +391,8 @@ def test_a_copy_beside_leaves_the_archive_to_the_other(archive: Archive, rows: i
 # ---- the fallback: nothing but PostgreSQL's own programs -----------------------------------------------------------------------
 
 
-@pytest.fixture
-def fallback(archive: Archive) -> Iterator[dict[str, Any]]:
+@contextlib.contextmanager
+def receiving(archive: Archive) -> Iterator[dict[str, Any]]:
     """A pg_receivewal that fills the archive, and the options that go with it."""
     folder = owned(archive.folder / "fallback")
     wal = folder / "postgresql-wal" / STANZA
@@ -413,6 +413,12 @@ def fallback(archive: Archive) -> Iterator[dict[str, Any]]:
         until(lambda: not archive.sql("select from pg_replication_slots where slot_name = 'archive' and active"), "it is gone")
         archive.sql("select pg_drop_replication_slot('archive')")
         shutil.rmtree(folder)
+
+
+@pytest.fixture
+def fallback(archive: Archive) -> Iterator[dict[str, Any]]:
+    with receiving(archive) as given:
+        yield given
 
 
 def test_the_fallback_does_the_same(archive: Archive, rows: int, fallback: dict[str, Any]) -> None:

@@ -1,0 +1,74 @@
+# Copyright: progressive.platform contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Backup and restore of 1 GB on loopback: a real PostgreSQL under Patroni, pgBackRest as the role sets it (zst 3, two processes), and the fallback.
+
+A restore is what the module does: fetch, recover to the end of the archive, become a primary, stop. A drill restores and compares every table besides.
+"""
+
+from __future__ import annotations
+
+import shutil
+
+from ansible_collections.progressive.platform.plugins.module_utils._run import Result
+from ansible_collections.progressive.platform.tests.postgresql import lab as laboratory
+from ansible_collections.progressive.platform.tests.postgresql.lab import PASSWORDS, SETTINGS
+from ansible_collections.progressive.platform.tests.postgresql.test_backup import Archive, owned, receiving
+from run import Lab, Row
+
+SIZE = 10**9
+# Half of each row is noise that no compression makes less of, as in a database of text and identifiers.
+NOISE = " || ".join(["md5(random()::text)"] * 8)
+FILL = f"insert into ballast select n, repeat(md5((n % 97)::text), 8), {NOISE} from generate_series(1, {{rows}}) n"
+ROWS, AT_ONCE = 1_650_000, 50_000
+
+
+def measure(lab: Lab) -> list[Row]:
+    with laboratory.lab(1) as members:
+        archive = Archive(members, owned(members.members[0].folder.parent / "backups"))
+        for file in (archive.config, archive.members):
+            file.write_text(file.read_text().replace("compress-type=lz4", "compress-type=zst\ncompress-level=3"))
+        members.converge(config=SETTINGS)
+        lab.say("postgresql_backup: 1 GB is written")
+        archive.sql("create table ballast (n int, words text, noise text)")
+        for _part in range(ROWS // AT_ONCE):
+            archive.sql(FILL.replace("{rows}", str(AT_ONCE)))
+        archive.sql("checkpoint")
+        bytes_ = int(archive.sql("select sum(pg_database_size(oid)) from pg_database")[0][0])
+        assert bytes_ > SIZE * 0.95, bytes_
+        laboratory.until(lambda: _archiving(archive), "the server archives")
+        rows = [*provider(lab, archive, "pgBackRest", {})]
+        with receiving(archive) as given:
+            rows += provider(lab, archive, "pg_basebackup", {**given, "replication_password": PASSWORDS["replication"]})
+    order = list(dict.fromkeys(row.group for row in rows))
+    return sorted(rows, key=lambda row: order.index(row.group))
+
+
+def _archiving(archive: Archive) -> bool:
+    archive.lab.converge(config=archive.settings())
+    return archive.sql("show archive_mode") == [["on"]]
+
+
+def provider(lab: Lab, archive: Archive, name: str, given: dict[str, object]) -> list[Row]:
+    target = archive.folder / "restored"
+    found: dict[str, list[float]] = {"backup": [], "restore": [], "drill": []}
+    backup: Result = {}
+    for turn in range(lab.repeat):
+        lab.say(f"postgresql_backup: {name}, {turn + 1} of {lab.repeat}")
+        found["backup"].append(lab.timed(lambda: backup.update(archive.take(keep=1, **given)["backup"])))
+        archive.archived()
+        found["restore"].append(lab.timed(lambda: archive.put(data=str(target), **_without_password(given))))
+        shutil.rmtree(target)
+        found["drill"].append(lab.timed(lambda: archive.put(mode="drill", scratch=str(archive.folder), **_without_password(given))))
+    megabytes, stored = backup["bytes"] / 1e6, backup["stored_bytes"] / 1e6
+    rows = []
+    for what, seconds in found.items():
+        rate = megabytes / sorted(seconds)[len(seconds) // 2]
+        note = f"{megabytes:.0f} MB, {rate:.0f} MB/s" + (f", {stored:.0f} MB stored" if what == "backup" else "")
+        rows.append(Row(f"{what} of 1 GB", name, {what: seconds}, note))
+    return rows
+
+
+def _without_password(given: dict[str, object]) -> dict[str, object]:
+    return {key: value for key, value in given.items() if key != "replication_password"}
