@@ -57,7 +57,8 @@ def provider(lab: Lab, archive: Archive, name: str, given: dict[str, object]) ->
     for turn in range(lab.repeat):
         lab.say(f"postgresql_backup: {name}, {turn + 1} of {lab.repeat}")
         found["backup"].append(lab.timed(lambda: backup.update(archive.take(keep=1, **given)["backup"])))
-        archive.archived()
+        if not given:
+            archive.archived()
         found["restore"].append(lab.timed(lambda: archive.put(data=str(target), **_without_password(given))))
         shutil.rmtree(target)
         found["drill"].append(lab.timed(lambda: archive.put(mode="drill", scratch=str(archive.folder), **_without_password(given))))
@@ -66,6 +67,7 @@ def provider(lab: Lab, archive: Archive, name: str, given: dict[str, object]) ->
     for what, seconds in found.items():
         rate = megabytes / sorted(seconds)[len(seconds) // 2]
         note = f"{megabytes:.0f} MB, {rate:.0f} MB/s" + (f", {stored:.0f} MB stored" if what == "backup" else "")
+        lab.say(f"postgresql_backup: {name}, {what}: {note}")
         rows.append(Row(f"{what} of 1 GB", name, {what: seconds}, note))
     return rows
 
