@@ -38,7 +38,9 @@ def main(name: str, options: str) -> int:
     text = json.dumps(result, default=str)
     print(text, flush=True)
     if LAST_WORDS.exists():
-        short = {key: result[key] for key in ("failed", "msg", "backup", "restored", "drill", "from", "to", "system", "seconds") if key in result}
+        short = {
+            key: result[key] for key in ("failed", "msg", "backup", "restored", "drill", "from", "to", "system", "seconds") if key in result
+        }
         words = text if len(text.encode()) <= LAST_WORDS_AT_MOST else json.dumps(short, default=str)
         LAST_WORDS.write_text(words.encode()[:LAST_WORDS_AT_MOST].decode(errors="ignore"))
     return int(bool(result.get("failed")))
