@@ -20,7 +20,19 @@ NAMES = ["agents", "app", "baseline", "catalog", "gateway", "istio", "mongodb", 
 WITH_TASKS = ["agents", "app", "baseline", "gateway", "istio", "mongodb", "postgresql", "redis_cluster"]
 VERBS = ["absent", "converge", "deploy", "main", "preflight", "verify"]
 # Of their own playbooks, where a component has them.
-MORE_VERBS = {"backup", "canary", "debug", "drill", "info", "major_upgrade", "restore", "restore_beside", "restore_in_place", "retire", "rotate"}
+MORE_VERBS = {
+    "backup",
+    "canary",
+    "debug",
+    "drill",
+    "info",
+    "major_upgrade",
+    "restore",
+    "restore_beside",
+    "restore_in_place",
+    "retire",
+    "rotate",
+}
 MORE_VERBS |= {"upgrade"}
 PREFIXES = {"catalog": ("catalog_", "platform_")}
 
