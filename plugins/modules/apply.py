@@ -57,8 +57,10 @@ options:
       - V(present) applies the bundle.
       - V(absent) deletes every member of the set, waits until they are gone, and deletes the set. The bundle is not needed for it.
       - V(rendered) writes the bundle to O(dest) and talks to no API server.
+      - V(compared) changes nothing and returns RV(drift), what the cluster has otherwise than the bundle and who made it so.
+        As a task it also adds to the fact C(platform_drift), from which M(progressive.platform.drift) makes a report.
     type: str
-    choices: [present, absent, rendered]
+    choices: [present, absent, rendered, compared]
     default: present
   prune:
     description:
@@ -170,6 +172,22 @@ pending:
   returned: when the wait fails
   type: list
   elements: dict
+drift:
+  description: What differs, for M(progressive.platform.drift).
+  returned: O(state=compared)
+  type: dict
+  contains:
+    compared:
+      description: How many objects were looked at.
+      type: int
+    objects:
+      description: Those that differ, with their fields and the owners of these.
+      type: list
+      elements: dict
+    refused:
+      description: Why the server would not take an object.
+      type: list
+      elements: str
 dest:
   description: The file that was written.
   returned: O(state=rendered)

@@ -27,6 +27,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         "steps: [50, 10] is no rising row of percents",
     ),
     "certificate": ({"name": "x"}, "missing required arguments: names"),
+    "drift": ({"sets": {}}, "Nothing was compared"),
     "health": (
         {"checks": [{"name": "x", "kind": "nonsense"}], "reports_dir": NOWHERE},
         "check x: kind is 'nonsense'; it must be one of api",

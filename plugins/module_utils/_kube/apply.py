@@ -20,16 +20,17 @@ import os
 import re
 import typing as t
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ansible_collections.progressive.platform.plugins.module_utils._kube import bundle, graph, masks, rollout
+from ansible_collections.progressive.platform.plugins.module_utils._kube import bundle, drift, graph, masks, rollout
 from ansible_collections.progressive.platform.plugins.module_utils._kube.applyset import PART_OF, ApplySet, Contents, applied_by
 from ansible_collections.progressive.platform.plugins.module_utils._kube.arguments import CONNECTION, WAIT
 from ansible_collections.progressive.platform.plugins.module_utils._kube.bundle import Document, Key, key_of
 from ansible_collections.progressive.platform.plugins.module_utils._kube.client import APPLY, ApiError, Client, connect
 from ansible_collections.progressive.platform.plugins.module_utils._kube.discovery import Resource, UnknownKind
 from ansible_collections.progressive.platform.plugins.module_utils._kube.readiness import State, readiness
+from ansible_collections.progressive.platform.plugins.module_utils._kube.redact import Redactor
 from ansible_collections.progressive.platform.plugins.module_utils._kube.unchanged import would_change
 from ansible_collections.progressive.platform.plugins.module_utils._kube.wait import served, wait
 from ansible_collections.progressive.platform.plugins.module_utils._kube.watch import DELETED, LISTED, Source, Streams, named
@@ -43,7 +44,7 @@ ARGUMENTS: dict[str, t.Any] = {
     "templates": {"type": "list", "elements": "str", "default": []},
     "files": {"type": "list", "elements": "path", "default": []},
     "definition": {"type": "raw"},
-    "state": {"type": "str", "choices": ["present", "absent", "rendered"], "default": "present"},
+    "state": {"type": "str", "choices": ["present", "absent", "rendered", "compared"], "default": "present"},
     "prune": {"type": "bool", "default": True},
     "force": {"type": "bool", "default": False},
     "scale_in": {"type": "bool", "default": True},
@@ -132,6 +133,8 @@ def run(params: Params, context: Context) -> Result:
     with connect(params, context.clock) as client:
         group = ApplySet(params["set"], params["namespace"] or client.access.namespace)
         engine = Engine(client, group, context, force=params["force"], scale_in=params["scale_in"], diff=context.diff)
+        if params["state"] == "compared":
+            return compare(Engine(client, group, replace(context, check=True), force=True, scale_in=params["scale_in"]), documents)
         if params["state"] == "absent":
             return engine.absent(documents, params["wait_timeout"])
         result = engine.present(documents, prune=params["prune"])
@@ -143,6 +146,24 @@ def run(params: Params, context: Context) -> Result:
             except PlatformError as error:
                 raise PlatformError(error.message, **{**result, **error.details}) from error
         return result
+
+
+def compare(engine: Engine, documents: list[Document]) -> Result:
+    """What the cluster has otherwise than the set wants it, found by the dry run of an apply that takes every field over."""
+    refused: list[str] = []
+    try:
+        engine.present(documents, prune=True)
+    except PlatformError as error:
+        if "failures" not in error.details:
+            raise
+        refused = error.details["failures"]
+    redactor = Redactor(engine.secrets)
+    found = [
+        drift.described(change.action, change.described(), change.before, change.after, engine.group.manager, redactor)
+        for change in engine.changes
+    ]
+    objects = [{key: value for key, value in item.items() if key != "action"} for item in found if item]
+    return {"changed": False, "drift": {"compared": len(documents), "objects": objects, "refused": refused}}
 
 
 def seal(documents: list[Document]) -> tuple[list[Document], str]:
