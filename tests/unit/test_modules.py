@@ -27,6 +27,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         "steps: [50, 10] is no rising row of percents",
     ),
     "certificate": ({"name": "x"}, "missing required arguments: names"),
+    "debug_bundle": ({"namespace": "x", "log_lines": 0}, "log_lines is 0; at least 1 is wanted"),
     "drift": ({"sets": {}}, "Nothing was compared"),
     "health": (
         {"checks": [{"name": "x", "kind": "nonsense"}], "reports_dir": NOWHERE},

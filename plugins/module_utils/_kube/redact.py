@@ -98,7 +98,7 @@ class Redactor:
     def item(self, item: Json) -> Json:
         """A Kubernetes object as it may be shown. Of a Secret only the names of its keys are left, though nobody should have asked for one."""
         if item.get("kind") == "Secret":
-            shown = {key: item[key] for key in ("apiVersion", "kind", "type") if key in item}
+            shown: Json = {key: item[key] for key in ("apiVersion", "kind", "type") if key in item}
             metadata = item.get("metadata") or {}
             shown["metadata"] = {key: metadata[key] for key in ("name", "namespace") if key in metadata}
             return {**shown, "data": dict.fromkeys({**(item.get("data") or {}), **(item.get("stringData") or {})}, HIDDEN)}
