@@ -81,6 +81,12 @@ options:
       - For stateful pods whose data has to be moved elsewhere first. Send the bundle once more with V(true) when that is done.
     type: bool
     default: true
+  keep_volumes:
+    description:
+      - Whether O(state=absent) leaves PersistentVolumeClaims of the set and every Namespace in which claims are, whoever made them, with a warning
+        that names them. The set then still knows what was left.
+    type: bool
+    default: false
   dest:
     description: File, or directory in which C(<set>.yaml) is written, for O(state=rendered). With a Secret in it the file's mode is 0600.
     type: path

@@ -37,6 +37,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "istio_manifest": ({"istioctl": {"version": "1"}, "operator": {}}, "istioctl: an address and its SHA-256 are wanted"),
     "istio_upgrade": ({"tag": "x"}, "missing required arguments: revision"),
     "job": ({"namespace": "x", "cronjob": "y", "timeout": 0}, "timeout must be more than 0"),
+    "leftovers": ({"sets": []}, "sets names no set"),
     "local_cluster": ({"state": "sideways"}, "value of state must be one of: up, down, status"),
     "mongodb_backup": ({"addresses": ["a:1"]}, "missing required arguments: storage"),
     "mongodb_replicaset": ({"addresses": ["a:1", "b:2"], "members": 2}, "2 members would vote; an odd number is wanted"),
