@@ -22,6 +22,7 @@ NOWHERE = "/nowhere/at/all"
 # Module: what it is given, and what it says. Those that only look return their errors and do not fail.
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "apply": ({"set": "Not A Name", "definition": []}, "set: 'Not A Name' is no name for a set"),
+    "bill": ({"rendered": NOWHERE, "dest": f"{NOWHERE}/bill.json"}, f"{NOWHERE} holds no rendered manifests"),
     "canary": (
         {"namespace": "x", "route": "y", "stable": "a", "canary": "b", "steps": [50, 10]},
         "steps: [50, 10] is no rising row of percents",
