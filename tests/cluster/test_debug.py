@@ -272,3 +272,16 @@ def test_a_secret_that_a_log_repeats_does_not_leave(broken: Faults, tmp_path: Pa
     assert len(texts) > 20
     assert not [text for text in texts if UNGUESSABLE in text]
     assert UNGUESSABLE not in json.dumps(result)
+
+
+def test_the_page_lists_the_rows() -> None:
+    """docs/debug.md names every row; PROGRESSIVE_WRITE_DOCS=1 writes them anew."""
+    page = ROOT / "docs/debug.md"
+    before, rest = page.read_text().split("<!-- rows: made by tests/cluster/test_debug.py -->\n")
+    after = rest.split("<!-- end -->")[1]
+    lines = ["| row of the original, and the fault that is made | the chain must say |", "| --- | --- |"]
+    lines += [f"| {row} | {', '.join(f'`{word}`' for word in words)} |" for row, (_kind, _name, words) in ROWS.items()]
+    text = f"{before}<!-- rows: made by tests/cluster/test_debug.py -->\n\n" + "\n".join(lines) + f"\n\n<!-- end -->{after}"
+    if os.environ.get("PROGRESSIVE_WRITE_DOCS"):
+        page.write_text(text)
+    assert page.read_text() == text
