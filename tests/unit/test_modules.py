@@ -67,6 +67,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "redis_cluster_restore": ({"addresses": ["a:1"], "storage": {"path": NOWHERE}}, "there is no complete backup"),
     "redis_users": ({"addresses": ["a:1"], "users": [{"name": "a b"}]}, "users: 'a b' cannot be a user here"),
     "secret": ({"name": "x", "namespace": "y", "generate": {"a": {"length": 1}}}, "generate.a.length: 1; a whole number from 12"),
+    "snapshot": ({"path": NOWHERE, "state": "checked"}, f"There is no snapshot in {NOWHERE}"),
     "wait": ({"sets": ["x"], "kubeconfig": NOWHERE}, f"{NOWHERE} (from the kubeconfig option) does not exist"),
 }
 
