@@ -42,7 +42,7 @@ ROWS: dict[str, tuple[str, str, list[str]]] = {
         ["CreateContainerConfigError", "there is no ConfigMap settigns; there are", "settings"],
     ),
     "logs --previous: a program that ends": ("Deployment", "crash", ["ends again and again", "exit code 3", "cannot read the settings"]),
-    "exec sh: a command that the image has not got": ("Deployment", "command", ["it cannot be started", "no-such-program"]),
+    "exec sh: a command that the image has not got": ("Deployment", "command", ["no-such-program", "executable file not found"]),
     "top pods: more memory than it may use": ("Deployment", "memory", ["OOMKilled (limit: 48Mi)"]),
     "describe nodes: more than any node has": (
         "Deployment",
@@ -133,7 +133,7 @@ def faults(agent: str, postgres: str) -> list[Json]:
     template["spec"]["resources"] = {"requests": {"storage": "1Mi"}}
     data = workload("data", agent, SLEEP, "StatefulSet", volumeMounts=[{"name": "data", "mountPath": "/data"}])
     data["spec"] |= {"serviceName": "data", "volumeClaimTemplates": [template]}
-    knock = f"while :; do psql 'postgresql://app:{UNGUESSABLE}@postgres.{PLATFORM}:5432/postgres' -c 'SELECT 1'; sleep 2; done"
+    knock = f"while :; do psql 'postgresql://app:{UNGUESSABLE}@postgres-primary.{PLATFORM}:5432/postgres' -c 'SELECT 1'; sleep 2; done"
     target = {"scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"}, "minReplicas": 1, "maxReplicas": 2}
     metric = {"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 50}}}
     return [
@@ -216,7 +216,7 @@ def broken(client: Client, kubeconfig: str) -> Iterator[Faults]:
     client.request("POST", spaces.path(), {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
     try:
         options = {"set": "faults", "namespace": name, "kubeconfig": kubeconfig}
-        options["definition"] = faults(image_of("Deployment", "mca"), image_of("StatefulSet", "postgres"))
+        options["definition"] = faults(image_of("Deployment", "mca-deployment"), image_of("StatefulSet", "postgres"))
         apply.run(dict(ArgumentSpecValidator(apply.ARGUMENTS).validate(options).validated_parameters), Context())
         made = Faults(kubeconfig, name)
         deadline = time.monotonic() + SHOWS_WITHIN

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
@@ -34,7 +35,7 @@ def bundle(*more: Json) -> list[Json]:
     spec = {"replicas": 0, "selector": {"matchLabels": {"app": "web"}}, "template": template}
     return [
         document("ConfigMap", "settings", data={"level": "info", "text": "one\ntwo\n"}),
-        document("Secret", "auth", stringData={"password": "correct-horse-battery"}),
+        document("Secret", "auth", data={"password": base64.b64encode(b"correct-horse-battery").decode()}),
         document("Service", "web", spec={"selector": {"app": "web"}, "ports": [{"port": 80}]}),
         document("Deployment", "web", "apps/v1", spec=spec),
         *more,

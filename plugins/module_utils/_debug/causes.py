@@ -206,9 +206,16 @@ def sayings(scene: Scene) -> Iterator[Finding]:
         if not all(status.get("ready") for status in statuses_of(pod)) or any(status.get("restartCount") for status in statuses_of(pod))
     }
     owners = {name_of(pod): owner_of(pod) for pod in scene.all("Pod")}
+    # What complained while it waited, and then did its work, has nothing left to say.
+    done = {
+        (name_of(pod), status.get("name"))
+        for pod in scene.all("Pod")
+        for status in statuses_of(pod)
+        if ((status.get("state") or {}).get("terminated") or {}).get("exitCode") == 0
+    }
     for source, when in ((scene.before, "before its last restart, "), (scene.logs, "")):
         for (pod, container), text in source.items():
-            if pod not in owners:
+            if pod not in owners or (pod, container) in done:
                 continue
             kind, name = owners[pod]
             for line in reversed(text.splitlines()):

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import difflib
 import ipaddress
 import re
 import typing as t
@@ -51,6 +52,8 @@ def without_endpoints(scene: Scene, service: Json) -> tuple[str, ...]:
     if spec.get("type") == "ExternalName" or ready_addresses(scene, name):
         return ()
     selector = spec.get("selector")
+    if not selector and spec.get("clusterIP") == "None":
+        return ()  # a name to keep records under, as Patroni does, and nobody is called by it
     if not selector:
         return (f"Service {name} has no selector, and nobody has given it endpoints",)
     head = f"Service {name} has no ready endpoint"
@@ -76,11 +79,10 @@ def without_endpoints(scene: Scene, service: Json) -> tuple[str, ...]:
 
 def _nearest(scene: Scene, selector: Mapping[str, str]) -> tuple[str, ...]:
     """Pods that have most of the labels: what differs there is what was mistyped."""
-    best: tuple[int, Json] | None = None
+    best: tuple[float, Json] | None = None
     for pod in scene.all("Pod"):
-        alike = sum(key in labels_of(pod) for key in selector) + 2 * sum(
-            labels_of(pod).get(key) == value for key, value in selector.items()
-        )
+        labels = labels_of(pod)
+        alike = sum(difflib.SequenceMatcher(None, labels[key], value).ratio() for key, value in selector.items() if key in labels)
         if alike and (best is None or alike > best[0]):
             best = (alike, pod)
     if best is None:

@@ -56,7 +56,7 @@ def described(action: str, identity: Json, before: Json | None, after: Json | No
         return None
     if action in ("pruned", "kept"):
         return {**identity, "drift": "added", "fields": [], "foreign": [], "writers": _owners(ownership.writers(before))}
-    fields = list(_changed(before, after or {}, redactor)) if action == "configured" else []
+    fields = list(_changed(before, after or {}, manager, redactor)) if action == "configured" else []
     foreign = [field for field in _foreign(before, manager, redactor) if not any(_within(field["path"], it["path"]) for it in fields)]
     if fields:
         return {**identity, "drift": "changed", "fields": fields, "foreign": foreign}
@@ -70,9 +70,9 @@ def _within(path: str, above: str) -> bool:
     return path == above or (path.startswith(above) and path[len(above)] in ".[")
 
 
-def _changed(before: Json, after: Json, redactor: Redactor) -> Iterator[Json]:
+def _changed(before: Json, after: Json, manager: str, redactor: Redactor) -> Iterator[Json]:
     fields = ownership.tree(before, after)
-    last = ownership.writers(before)
+    last = sorted(ownership.writers(before), key=lambda owner: owner.manager == manager)  # whoever it was, it was hardly us
     for path, found, wanted in ownership.differences(masks.plain(before), masks.plain(after), fields):
         entry: Json = {"path": ownership.shown(path), "owners": _owners(ownership.owners(before, path))}
         if masks.is_secret(before) and path[0] in ("data", "stringData"):
@@ -91,8 +91,9 @@ def _lost(before: Json, after: Json, manager: str) -> Iterator[Json]:
     """Fields that are as wanted and that the set's manager would have to take back."""
     mine = set(_owned(before, manager))
     for path in _owned(after, manager):
-        if path not in mine:
-            yield {"path": ownership.shown(path), "owners": _owners(ownership.owners(before, path))}
+        holders = ownership.owners(before, path) if path not in mine else []
+        if holders:  # without any, it is a default that stands nowhere: false, or 0
+            yield {"path": ownership.shown(path), "owners": _owners(holders)}
 
 
 def _owned(item: Json, manager: str) -> list[Path]:

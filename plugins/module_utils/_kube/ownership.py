@@ -99,8 +99,8 @@ def owners(item: Json, path: Path) -> list[Owner]:
 
 
 def writers(item: Json) -> list[Owner]:
-    """Everybody who ever wrote the object and still owns a field of it, the last one first."""
-    return _newest(entries(item))
+    """Everybody who ever wrote the object and still owns a field of it, the last one first; who wrote its status only is left out."""
+    return _newest(entry for entry in entries(item) if entry.get("subresource") != "status")
 
 
 def _newest(found: t.Iterable[Json]) -> list[Owner]:

@@ -490,3 +490,21 @@ def test_a_certificate_in_a_config_map(days: int, words: str) -> None:
 def test_what_logs_say(line: str, words: str) -> None:
     text = told(scene(shop(), logs={("web-1", "app"): f"start\n{line}\nend"}))
     assert (words in text and line[:20] in text) if words else not text
+
+
+def test_who_waited_and_then_did_its_work_has_nothing_to_say() -> None:
+    objects = shop()
+    ended = {"name": "migrate", "ready": True, "state": {"terminated": {"exitCode": 0}}}
+    objects["Pod"][0]["status"]["initContainerStatuses"] = [ended]
+    logs = {("web-1", "migrate"): "connection refused, waiting"}
+    assert findings(scene(objects, logs=logs)) == []
+    ended["state"]["terminated"]["exitCode"] = 1
+    assert "nobody listens" in told(scene(objects, logs=logs))
+
+
+def test_a_headless_service_without_selector_is_a_record_and_no_address() -> None:
+    objects = shop()
+    objects["Service"].append({"kind": "Service", "metadata": meta("lock"), "spec": {"clusterIP": "None"}})
+    assert findings(scene(objects)) == []
+    objects["Service"][1]["spec"]["clusterIP"] = "10.0.0.9"
+    assert "nobody has given it endpoints" in told(scene(objects))

@@ -266,3 +266,10 @@ def test_the_report_fails_and_is_written(tmp_path: Path) -> None:
 def test_nothing_compared_is_not_green() -> None:
     with pytest.raises(PlatformError, match="Nothing was compared"):
         drift_report.run(params(sets={}), Context())
+
+
+def test_a_default_that_stands_nowhere_is_no_drift() -> None:
+    """The server leaves out false and 0, and after a return to a snapshot nobody owns them."""
+    before = wanted()
+    before["metadata"]["managedFields"][0]["fieldsV1"]["f:spec"] = {"f:selector": {}}
+    assert described("configured", before, wanted()) is None
