@@ -9,7 +9,7 @@ CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/progressive-platform
 PLAYBOOK := $(BIN)/ansible-playbook
 COPY := build/collection/ansible_collections/progressive/platform
 
-.PHONY: help up down status kubeconfig test test-all mesh lint sanity unit bench docs package clean
+.PHONY: help up down status kubeconfig test test-all mesh lint sanity unit bill bench docs package clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -83,6 +83,9 @@ test-all: test ## and what is slow by nature: long chaos, every step of a kill, 
 	$(BIN)/pytest -m "slow and not mesh" tests/cluster
 	$(MAKE) down
 	$(MAKE) package bench
+
+bill: $(VENV)/ready ## every image with digest and every file with checksum that any of the inventories needs: rendered/bill.json
+	for each in inventories/*/; do $(PLAYBOOK) -i "$$each" playbooks/bill.yml || exit 1; done
 
 bench: redis-server up ## measure against the rivals; writes benchmarks/results.json
 	$(BIN)/python benchmarks/run.py

@@ -8,9 +8,9 @@ import typing as t
 from pathlib import Path
 
 from ansible.errors import AnsibleError
-from ansible_collections.progressive.platform.plugins.module_utils._kube.apply import ARGUMENTS, CONSTRAINTS, run, seal
+from ansible_collections.progressive.platform.plugins.module_utils._kube import apply
 from ansible_collections.progressive.platform.plugins.module_utils._kube.bundle import parse, read
-from ansible_collections.progressive.platform.plugins.module_utils._run import PlatformError
+from ansible_collections.progressive.platform.plugins.module_utils._run import PlatformError, Result
 from ansible_collections.progressive.platform.plugins.plugin_utils._local_action import LocalAction
 from ansible_collections.progressive.platform.plugins.plugin_utils._templates import documents
 
@@ -19,9 +19,17 @@ class ActionModule(LocalAction):
     """Renders the templates and reads the files here; a module that goes to another host gets the documents, the values of Secrets apart."""
 
     module = "progressive.platform.apply"
-    argument_spec = ARGUMENTS
-    constraints = CONSTRAINTS
-    run_function = run
+    argument_spec = apply.ARGUMENTS
+    constraints = apply.CONSTRAINTS
+    run_function = apply.run
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> Result:
+        """A comparison is also added to the fact ``platform_drift``, so that all of a platform's become one report."""
+        result = super().run(tmp, task_vars)
+        if "drift" in result:
+            known = dict((task_vars or {}).get("platform_drift") or {})
+            result["ansible_facts"] = {"platform_drift": {**known, str(self._task.args["set"]): result["drift"]}}
+        return result
 
     def prepare(self, args: dict[str, t.Any], task_vars: dict[str, t.Any]) -> dict[str, t.Any]:
         names, files = args.pop("templates", None) or [], args.pop("files", None) or []
@@ -38,7 +46,9 @@ class ActionModule(LocalAction):
             for file in files:
                 bundle += read(Path(file))
         definition = args.get("definition")
+        if "force" not in args and "platform_apply_force" in task_vars:
+            args["force"] = self._templar.template(task_vars["platform_apply_force"])
         args["definition"] = bundle + (parse(definition) if definition else [])
         if self._connection.transport != "local":
-            args["definition"], args["sealed"] = seal(args["definition"])
+            args["definition"], args["sealed"] = apply.seal(args["definition"])
         return args

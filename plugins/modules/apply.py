@@ -57,8 +57,10 @@ options:
       - V(present) applies the bundle.
       - V(absent) deletes every member of the set, waits until they are gone, and deletes the set. The bundle is not needed for it.
       - V(rendered) writes the bundle to O(dest) and talks to no API server.
+      - V(compared) changes nothing and returns RV(drift), what the cluster has otherwise than the bundle and who made it so.
+        As a task it also adds to the fact C(platform_drift), from which M(progressive.platform.drift) makes a report.
     type: str
-    choices: [present, absent, rendered]
+    choices: [present, absent, rendered, compared]
     default: present
   prune:
     description:
@@ -79,6 +81,12 @@ options:
       - For stateful pods whose data has to be moved elsewhere first. Send the bundle once more with V(true) when that is done.
     type: bool
     default: true
+  keep_volumes:
+    description:
+      - Whether O(state=absent) leaves PersistentVolumeClaims of the set and every Namespace in which claims are, whoever made them, with a warning
+        that names them. The set then still knows what was left.
+    type: bool
+    default: false
   dest:
     description: File, or directory in which C(<set>.yaml) is written, for O(state=rendered). With a Secret in it the file's mode is 0600.
     type: path
@@ -170,6 +178,22 @@ pending:
   returned: when the wait fails
   type: list
   elements: dict
+drift:
+  description: What differs, for M(progressive.platform.drift).
+  returned: O(state=compared)
+  type: dict
+  contains:
+    compared:
+      description: How many objects were looked at.
+      type: int
+    objects:
+      description: Those that differ, with their fields and the owners of these.
+      type: list
+      elements: dict
+    refused:
+      description: Why the server would not take an object.
+      type: list
+      elements: str
 dest:
   description: The file that was written.
   returned: O(state=rendered)

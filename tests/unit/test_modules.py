@@ -22,11 +22,14 @@ NOWHERE = "/nowhere/at/all"
 # Module: what it is given, and what it says. Those that only look return their errors and do not fail.
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "apply": ({"set": "Not A Name", "definition": []}, "set: 'Not A Name' is no name for a set"),
+    "bill": ({"rendered": NOWHERE, "dest": f"{NOWHERE}/bill.json"}, f"{NOWHERE} holds no rendered manifests"),
     "canary": (
         {"namespace": "x", "route": "y", "stable": "a", "canary": "b", "steps": [50, 10]},
         "steps: [50, 10] is no rising row of percents",
     ),
     "certificate": ({"name": "x"}, "missing required arguments: names"),
+    "debug_bundle": ({"namespace": "x", "log_lines": 0}, "log_lines is 0; at least 1 is wanted"),
+    "drift": ({"sets": {}}, "Nothing was compared"),
     "health": (
         {"checks": [{"name": "x", "kind": "nonsense"}], "reports_dir": NOWHERE},
         "check x: kind is 'nonsense'; it must be one of api",
@@ -35,6 +38,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "istio_manifest": ({"istioctl": {"version": "1"}, "operator": {}}, "istioctl: an address and its SHA-256 are wanted"),
     "istio_upgrade": ({"tag": "x"}, "missing required arguments: revision"),
     "job": ({"namespace": "x", "cronjob": "y", "timeout": 0}, "timeout must be more than 0"),
+    "leftovers": ({"sets": []}, "sets names no set"),
     "local_cluster": ({"state": "sideways"}, "value of state must be one of: up, down, status"),
     "mongodb_backup": ({"addresses": ["a:1"]}, "missing required arguments: storage"),
     "mongodb_replicaset": ({"addresses": ["a:1", "b:2"], "members": 2}, "2 members would vote; an odd number is wanted"),
@@ -68,6 +72,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "redis_cluster_restore": ({"addresses": ["a:1"], "storage": {"path": NOWHERE}}, "there is no complete backup"),
     "redis_users": ({"addresses": ["a:1"], "users": [{"name": "a b"}]}, "users: 'a b' cannot be a user here"),
     "secret": ({"name": "x", "namespace": "y", "generate": {"a": {"length": 1}}}, "generate.a.length: 1; a whole number from 12"),
+    "snapshot": ({"path": NOWHERE, "state": "checked"}, f"There is no snapshot in {NOWHERE}"),
     "wait": ({"sets": ["x"], "kubeconfig": NOWHERE}, f"{NOWHERE} (from the kubeconfig option) does not exist"),
 }
 

@@ -20,16 +20,18 @@ import os
 import re
 import typing as t
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ansible_collections.progressive.platform.plugins.module_utils._kube import bundle, graph, masks, rollout
+from ansible_collections.progressive.platform.plugins.module_utils._kube import bundle, drift, graph, leftovers, masks, rollout
 from ansible_collections.progressive.platform.plugins.module_utils._kube.applyset import PART_OF, ApplySet, Contents, applied_by
 from ansible_collections.progressive.platform.plugins.module_utils._kube.arguments import CONNECTION, WAIT
 from ansible_collections.progressive.platform.plugins.module_utils._kube.bundle import Document, Key, key_of
 from ansible_collections.progressive.platform.plugins.module_utils._kube.client import APPLY, ApiError, Client, connect
 from ansible_collections.progressive.platform.plugins.module_utils._kube.discovery import Resource, UnknownKind
+from ansible_collections.progressive.platform.plugins.module_utils._kube.leftovers import held
 from ansible_collections.progressive.platform.plugins.module_utils._kube.readiness import State, readiness
+from ansible_collections.progressive.platform.plugins.module_utils._kube.redact import Redactor
 from ansible_collections.progressive.platform.plugins.module_utils._kube.unchanged import would_change
 from ansible_collections.progressive.platform.plugins.module_utils._kube.wait import served, wait
 from ansible_collections.progressive.platform.plugins.module_utils._kube.watch import DELETED, LISTED, Source, Streams, named
@@ -43,10 +45,11 @@ ARGUMENTS: dict[str, t.Any] = {
     "templates": {"type": "list", "elements": "str", "default": []},
     "files": {"type": "list", "elements": "path", "default": []},
     "definition": {"type": "raw"},
-    "state": {"type": "str", "choices": ["present", "absent", "rendered"], "default": "present"},
+    "state": {"type": "str", "choices": ["present", "absent", "rendered", "compared"], "default": "present"},
     "prune": {"type": "bool", "default": True},
     "force": {"type": "bool", "default": False},
     "scale_in": {"type": "bool", "default": True},
+    "keep_volumes": {"type": "bool", "default": False},
     "dest": {"type": "path"},
     "sealed": {"type": "str", "no_log": True},
     **WAIT,
@@ -132,8 +135,10 @@ def run(params: Params, context: Context) -> Result:
     with connect(params, context.clock) as client:
         group = ApplySet(params["set"], params["namespace"] or client.access.namespace)
         engine = Engine(client, group, context, force=params["force"], scale_in=params["scale_in"], diff=context.diff)
+        if params["state"] == "compared":
+            return compare(Engine(client, group, replace(context, check=True), force=True, scale_in=params["scale_in"]), documents)
         if params["state"] == "absent":
-            return engine.absent(documents, params["wait_timeout"])
+            return engine.absent(documents, params["wait_timeout"], keep_volumes=params["keep_volumes"])
         result = engine.present(documents, prune=params["prune"])
         if params["wait"] and not context.check:
             items = [change.after for change in engine.changes if change.after]
@@ -143,6 +148,24 @@ def run(params: Params, context: Context) -> Result:
             except PlatformError as error:
                 raise PlatformError(error.message, **{**result, **error.details}) from error
         return result
+
+
+def compare(engine: Engine, documents: list[Document]) -> Result:
+    """What the cluster has otherwise than the set wants it, found by the dry run of an apply that takes every field over."""
+    refused: list[str] = []
+    try:
+        engine.present(documents, prune=True)
+    except PlatformError as error:
+        if "failures" not in error.details:
+            raise
+        refused = error.details["failures"]
+    redactor = Redactor(engine.secrets)
+    found = [
+        drift.described(change.action, change.described(), change.before, change.after, engine.group.manager, redactor)
+        for change in engine.changes
+    ]
+    objects = [{key: value for key, value in item.items() if key != "action"} for item in found if item]
+    return {"changed": False, "drift": {"compared": len(documents), "objects": objects, "refused": refused}}
 
 
 def seal(documents: list[Document]) -> tuple[list[Document], str]:
@@ -539,10 +562,11 @@ class Engine:
             )
         return done
 
-    def absent(self, documents: list[Document], timeout: float) -> Result:
+    def absent(self, documents: list[Document], timeout: float, keep_volumes: bool = False) -> Result:
         """Deletes every member this set applied, waits until they are gone, and then deletes the set's parent.
 
         The definition is not needed: the set knows its members. Given, it helps to find those of a set whose parent was lost.
+        Kept volumes keep their namespace, and the set's parent with them, so that a later call still finds what is left.
         """
         parent = self._parent()
         contents = self.group.contents(parent)
@@ -554,6 +578,8 @@ class Engine:
         self.secrets = masks.secret_values(self._before.values())
         mine = [key for key in self._before if applied_by(self._before[key], self.group.manager)]
         deadline = self.context.clock.now() + timeout
+        kept = self._with_volumes(mine) if keep_volumes else []
+        mine = [key for key in mine if key not in {change.key for change in kept}]
         late = [key for key in mine if (key.group, key.kind) in KEPT]
         self.changes = []
         for keys in (
@@ -564,6 +590,11 @@ class Engine:
             self.changes += self._delete(keys, "deleted")
             if not self.context.check:
                 self._until_gone(keys, deadline)
+        self.changes += kept
+        if kept:
+            keys = [change.key for change in kept]
+            left = Contents(frozenset((key.group, key.kind) for key in keys), frozenset(key.namespace for key in keys if key.namespace))
+            return self._result(_exact(left, self.group.namespace) != _exact(contents, self.group.namespace) and self._write_parent(left))
         if parent is not None and not self.context.check:
             path = self.client.resource("v1", "ConfigMap").path(self.group.namespace, self.group.parent_name)
             try:
@@ -572,6 +603,27 @@ class Engine:
                 if error.status != 404:
                     raise
         return self._result(parent is not None)
+
+    def _with_volumes(self, keys: list[Key]) -> list[Change]:
+        """The claims among the members, and the namespaces in which anybody's claims are."""
+        resource = self.client.resource("v1", "PersistentVolumeClaim")
+        kept: list[Change] = []
+        for key in keys:
+            claims: list[str] = []
+            if (key.group, key.kind) == ("", "Namespace"):
+                claims = [
+                    it["metadata"]["name"]
+                    for it in self.client.list(resource, key.name)["items"]
+                    if not it["metadata"].get("deletionTimestamp")
+                ]
+                why = f"Namespace {key.name} was kept, because there are volumes in it: {', '.join(sorted(claims))}"
+            elif (key.group, key.kind) == ("", "PersistentVolumeClaim"):
+                claims, why = [key.name], f"{key} was kept with its data"
+            if claims:
+                where = key.namespace or key.name
+                remedy = f"When the data shall go: `kubectl -n {where} delete pvc {' '.join(sorted(claims))}`, then run this again."
+                kept.append(Change(key, self._before[key]["apiVersion"], "kept", self._before[key], None, [f"{why}. {remedy}"]))
+        return kept
 
     def _until_gone(self, keys: list[Key], deadline: float) -> None:
         """Waits by watch; raises PlatformError with the finalizers that hold what is still there."""
@@ -596,9 +648,11 @@ class Engine:
                         del left[key]
                 left.update({key_of(item): item for item in change.items if change.event != DELETED and key_of(item) in left})
         if left:
-            stuck = [f"{key} (finalizers: {', '.join(item['metadata'].get('finalizers') or ['none'])})" for key, item in left.items()]
+            stuck = [f"{key}{held(item)}" for key, item in left.items()]
+            stuck += [it for key in left if key.kind == "Namespace" for it in leftovers.ending(self.client, key.name)]
             raise PlatformError(
-                f"Deleted but not gone in time: {'; '.join(stuck)}. Is the controller that removes these finalizers still running?",
+                f"Deleted but not gone in time: {'; '.join(stuck)}. Is the controller that removes these finalizers still running? "
+                "Nothing is removed by force: what a finalizer protects would be lost.",
                 **self._result(True),
             )
         self.context.progress.report(self.group.name, "deleted", done=True)

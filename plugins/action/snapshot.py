@@ -1,0 +1,16 @@
+# Copyright: progressive.platform contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+from ansible_collections.progressive.platform.plugins.module_utils._kube.snapshot import ARGUMENTS, run
+from ansible_collections.progressive.platform.plugins.plugin_utils._local_action import LocalAction
+
+
+class ActionModule(LocalAction):
+    """Runs ``snapshot`` in the controller's worker when the task is local."""
+
+    module = "progressive.platform.snapshot"
+    argument_spec = ARGUMENTS
+    run_function = run
