@@ -79,7 +79,9 @@ class Server:
 
 def target_problems(targets: Sequence[Said], pools: Iterable[str]) -> list[str]:
     """What is not scraped; a target that was found a moment ago has not been asked yet."""
-    problems = [f"{name_of(target)} is down: {target.get('lastError') or 'no reason given'}" for target in targets if target["health"] == "down"]
+    problems = [
+        f"{name_of(target)} is down: {target.get('lastError') or 'no reason given'}" for target in targets if target["health"] == "down"
+    ]
     found = {target["scrapePool"] for target in targets}
     empty = [pool for pool in pools if pool not in found]
     return problems + [f"job {pool} has no target at all" for pool in empty]
@@ -89,7 +91,9 @@ def rule_problems(groups: Sequence[Said]) -> list[str]:
     rules = [(group, rule) for group in groups for rule in group["rules"]]
     if not rules:
         return ["there is no rule"]
-    return [f"rule {rule['name']} of {group['name']} fails: {rule.get('lastError', '')}" for group, rule in rules if rule["health"] == "err"]
+    return [
+        f"rule {rule['name']} of {group['name']} fails: {rule.get('lastError', '')}" for group, rule in rules if rule["health"] == "err"
+    ]
 
 
 def firing(groups: Sequence[Said]) -> list[dict[str, str]]:
@@ -128,13 +132,20 @@ def way_problems(alerts: Sequence[Said], alertmanagers: Sequence[Said], told: fl
     if not alertmanagers:
         problems.append("no Alertmanager is known: nobody is told of an alert")
     elif not told or told <= 0:
-        problems.append("no receiver has been told of anything in the last five minutes, although an alert fires that is told of every minute")
+        problems.append(
+            "no receiver has been told of anything in the last five minutes, although an alert fires that is told of every minute"
+        )
     return problems
 
 
 def table(targets: Sequence[Said]) -> list[dict[str, t.Any]]:
     return [
-        {"job": target["scrapePool"], "target": target["labels"].get("instance", ""), "health": target["health"], "error": target.get("lastError", "")}
+        {
+            "job": target["scrapePool"],
+            "target": target["labels"].get("instance", ""),
+            "health": target["health"],
+            "error": target.get("lastError", ""),
+        }
         for target in targets
     ]
 

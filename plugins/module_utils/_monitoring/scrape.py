@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import re
-import typing as t
 from collections.abc import Iterable, Mapping
 
 from ansible_collections.progressive.platform.plugins.module_utils._monitoring.model import Component, Item, spoken
@@ -164,6 +163,3 @@ def _copy(source: str, label: str) -> Item:
 
 def _camel(entry: Item) -> Item:
     return {re.sub(r"_(\w)", lambda match: match[1].upper(), key): value for key, value in entry.items()}
-
-
-

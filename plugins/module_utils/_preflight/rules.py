@@ -318,6 +318,7 @@ VALUES: dict[str, Kind] = {
     "monitoring_secret": kinds.optional_subdomain,
     "monitoring_priority_class": kinds.dns_subdomain,
     "monitoring_user": between(1, 2**31 - 1),
+    "monitoring_health_severities.*": kinds.matching("critical|warning|info", "critical, warning or info"),
     "monitoring_health_delay": between(10, 3600, "seconds"),
     "istio_revision": kinds.dns_label,
     "istio_namespace": kinds.dns_label,

@@ -64,13 +64,12 @@ def promtool_tests(role: str) -> list[dict[str, t.Any]]:
         for series, wanted in ((case["fires"], "count({}) > bool 0"), (case.get("quiet"), "absent({}) * 0 + 1")):
             if series is None:
                 continue
-            if wanted.startswith("absent"):
-                series = {**case["fires"], **series}
+            given = {**case["fires"], **series}
             made.append(
                 {
                     "interval": case.get("step", "1m"),
                     "name": f"{name} {'quiet' if wanted.startswith('absent') else 'fires'}",
-                    "input_series": [{"series": key, "values": value} for key, value in series.items()],
+                    "input_series": [{"series": key, "values": value} for key, value in given.items()],
                     "promql_expr_test": [
                         {
                             "expr": f"sum({wanted.format(alerts)})",
@@ -90,7 +89,9 @@ def run_tests(folder: Path, role: str, tests: list[dict[str, t.Any]]) -> subproc
     for test in tests:
         alert = test["name"].split()[0]
         rules = folder / f"{alert}.rules.yml"
-        rules.write_text(yaml.safe_dump({"groups": [{**group, "rules": [rule for rule in group["rules"] if rule.get("alert", alert) == alert]}]}))
+        rules.write_text(
+            yaml.safe_dump({"groups": [{**group, "rules": [rule for rule in group["rules"] if rule.get("alert", alert) == alert]}]})
+        )
         files.append(folder / f"{test['name'].replace(' ', '.')}.yml")
         files[-1].write_text(yaml.safe_dump({"rule_files": [str(rules)], "evaluation_interval": test["interval"], "tests": [test]}))
     return subprocess.run([str(shutil.which("promtool")), "test", "rules", *map(str, files)], capture_output=True, text=True, timeout=120)

@@ -13,7 +13,12 @@ import pytest
 from ansible_collections.progressive.platform.plugins.module_utils._monitoring import gather, model, scrape
 from ansible_collections.progressive.platform.plugins.module_utils._run import Context, PlatformError
 
-TARGET = {"job": "shop", "namespace": "shop", "selector": {"app": "shop", "tier": "web"}, "labels": {"version": "app.kubernetes.io/version"}}
+TARGET = {
+    "job": "shop",
+    "namespace": "shop",
+    "selector": {"app": "shop", "tier": "web"},
+    "labels": {"version": "app.kubernetes.io/version"},
+}
 ALERT = {
     "alert": "ShopSlow",
     "expr": "shop_seconds > 1",
@@ -72,7 +77,9 @@ def test_the_operators_objects_say_the_same() -> None:
     (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
     assert monitor["metadata"] == {"name": "shop", "namespace": "shop", "labels": {"a": "b", "release": "stack"}}
     assert endpoint["relabelings"][0] == {"targetLabel": "job", "replacement": "shop"}
-    assert [entry["targetLabel"] for entry in endpoint["relabelings"][1:]] == [entry["target_label"] for entry in job["relabel_configs"][2:]]
+    assert [entry["targetLabel"] for entry in endpoint["relabelings"][1:]] == [
+        entry["target_label"] for entry in job["relabel_configs"][2:]
+    ]
     assert endpoint["metricRelabelings"] == [{"sourceLabels": ["__name__"], "action": "drop", "regex": "go_.*"}]
     assert rule["metadata"]["namespace"] == "watch" and rule["spec"]["groups"] == found["groups"]["shop"]
 
@@ -96,7 +103,10 @@ def test_a_job_without_targets_is_an_alert_where_monitoring_is() -> None:
     wishes = {"shop": {"targets": [TARGET]}, "monitoring": {"targets": [{"job": "kubelet", "kind": "nodes"}]}}
     components = gather.complete(model.read(wishes))
     added = [alert for component in components if component.name == "monitoring" for alert in component.alerts]
-    assert [(alert["alert"], alert["labels"]) for alert in added] == [("ScrapeJobEmpty", {"job": "shop"}), ("ScrapeJobEmpty", {"job": "kubelet"})]
+    assert [(alert["alert"], alert["labels"]) for alert in added] == [
+        ("ScrapeJobEmpty", {"job": "shop"}),
+        ("ScrapeJobEmpty", {"job": "kubelet"}),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,11 @@ def test_every_pod_is_restricted_but_the_one_that_reads_its_node(inventory: str)
         assert pod["securityContext"]["runAsNonRoot"] and pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
         for container in pod["containers"]:
             security = container["securityContext"]
-            assert security["readOnlyRootFilesystem"] and not security["allowPrivilegeEscalation"] and security["capabilities"] == {"drop": ["ALL"]}
+            assert (
+                security["readOnlyRootFilesystem"]
+                and not security["allowPrivilegeEscalation"]
+                and security["capabilities"] == {"drop": ["ALL"]}
+            )
             assert {"startupProbe", "readinessProbe", "livenessProbe"} <= set(container)
             for resource, wanted in container["resources"]["requests"].items():
                 assert quantity(wanted) <= quantity(container["resources"]["limits"][resource])
@@ -64,7 +68,9 @@ def test_every_pod_is_restricted_but_the_one_that_reads_its_node(inventory: str)
 def test_one_budget_a_pod(inventory: str) -> None:
     documents = gathered.manifests(inventory)
     budgets = [one["spec"]["selector"]["matchLabels"]["app"] for one in of("PodDisruptionBudget", documents).values()]
-    assert sorted(budgets) == sorted(one["spec"]["selector"]["matchLabels"]["app"] for one in workloads(documents) if one["kind"] != "DaemonSet")
+    assert sorted(budgets) == sorted(
+        one["spec"]["selector"]["matchLabels"]["app"] for one in workloads(documents) if one["kind"] != "DaemonSet"
+    )
 
 
 @each_inventory
@@ -81,7 +87,9 @@ def test_tokens_and_rights_of_those_who_ask(inventory: str) -> None:
 def test_everything_that_is_scraped_is_there_with_its_port(inventory: str) -> None:
     """A target's labels and port name are those of pods that the roles send."""
     cluster = Cluster(inventory, CHANGES)
-    sent = [document for role in gathered.COMPONENTS if role != "monitoring" for document in cluster.documents(role)] + gathered.manifests(inventory)
+    sent = [document for role in gathered.COMPONENTS if role != "monitoring" for document in cluster.documents(role)] + gathered.manifests(
+        inventory
+    )
     checked = 0
     for component in gathered.components(inventory):
         for target in component.targets:
@@ -102,7 +110,18 @@ def test_everything_that_is_scraped_is_there_with_its_port(inventory: str) -> No
 def test_the_configuration(inventory: str) -> None:
     found = configuration(inventory)
     jobs = {job["job_name"]: job for job in found["scrape_configs"]}
-    assert {"apiserver", "kubelet", "cadvisor", "coredns", "kube-state-metrics", "node-exporter", "app", "agents", "redis", "postgresql"} <= set(jobs)
+    assert {
+        "apiserver",
+        "kubelet",
+        "cadvisor",
+        "coredns",
+        "kube-state-metrics",
+        "node-exporter",
+        "app",
+        "agents",
+        "redis",
+        "postgresql",
+    } <= set(jobs)
     assert all(job["sample_limit"] > 0 for job in jobs.values())
     assert "insecure_skip_verify" not in jobs["apiserver"]["tls_config"]
     target = next(entry for entry in jobs["redis"]["relabel_configs"] if entry.get("target_label") == "__param_target")
@@ -113,7 +132,9 @@ def test_the_configuration(inventory: str) -> None:
 @each_inventory
 def test_what_is_kept_fits_the_volume(inventory: str) -> None:
     server = of("StatefulSet", gathered.manifests(inventory))["prometheus"]["spec"]
-    (size,) = [argument.partition("=")[2] for argument in server["template"]["spec"]["containers"][0]["args"] if "retention.size" in argument]
+    (size,) = [
+        argument.partition("=")[2] for argument in server["template"]["spec"]["containers"][0]["args"] if "retention.size" in argument
+    ]
     volume = server["volumeClaimTemplates"][0]["spec"]["resources"]["requests"]["storage"]
     assert 0 < quantity(size.removesuffix("B")) <= quantity(volume) * 9 / 10
 
