@@ -4,7 +4,7 @@
 
 """Real faults make real alerts fire (`make monitoring` before): all at once, in a namespace of the test's own, and what fired after how long.
 
-PROGRESSIVE_WRITE_DOCS=1 writes the table of docs/monitoring.md anew.
+PROGRESSIVE_WRITE_DOCS=1 writes the table of docs/monitoring.md anew; with PROGRESSIVE_THERE=1 the platform of the namespace is there already, and stays.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ DOCS = ROOT / "docs/monitoring.md"
 NAMESPACE, WATCH = "monitoring-probes", "monitoring-probes-system"
 COMPONENTS = ["baseline", "redis_cluster", "agents", "monitoring"]
 RUN_TIMEOUT = 900
-PATIENCE = 400.0  # seconds for the slowest alert
+PATIENCE = float(os.environ.get("PROGRESSIVE_PATIENCE") or 480)  # seconds for the slowest alert
 
 pytestmark = [pytest.mark.slow, pytest.mark.monitoring]
 
@@ -125,11 +125,13 @@ def watched(client: Client, kubeconfig: str, tmp_path_factory: pytest.TempPathFa
 
     variables = tmp_path_factory.mktemp("monitoring") / "variables.json"
     variables.write_text(json.dumps(wanted(variables.parent)))
+    there = bool(os.environ.get("PROGRESSIVE_THERE"))
     try:
-        playbook("site", variables)
+        if not there:
+            playbook("site", variables)
         yield Watched(client, kubectl, variables)
     finally:
-        if not os.environ.get("PROGRESSIVE_KEEP"):
+        if not there:
             playbook("teardown", variables)
 
 
