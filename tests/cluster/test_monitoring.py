@@ -215,7 +215,6 @@ def test_everything_is_scraped_and_every_rule_evaluated(watched: Watched) -> Non
         "apiserver",
         "kubelet",
         "cadvisor",
-        "coredns",
         "kube-state-metrics",
         "node-exporter",
         "agents",

@@ -114,7 +114,6 @@ def test_the_configuration(inventory: str) -> None:
         "apiserver",
         "kubelet",
         "cadvisor",
-        "coredns",
         "kube-state-metrics",
         "node-exporter",
         "app",
