@@ -101,9 +101,9 @@ class Watched:
     def plan(self) -> None:
         """Requests to the coordinator; what it answers is its own affair."""
         for one in self.client.get(f"/api/v1/namespaces/{NAMESPACE}/pods", labelSelector="app=mca")["items"]:
-            for _unused in range(5):
+            for _unused in range(2):
                 try:
-                    connection = http.client.HTTPConnection(one["status"]["podIP"], 8000, timeout=10)
+                    connection = http.client.HTTPConnection(one["status"]["podIP"], 8000, timeout=3)
                     connection.request("POST", "/api/v1/plan", b'{"profile": {}}', {"content-type": "application/json"})
                     connection.getresponse().read()
                 except (OSError, http.client.HTTPException):
