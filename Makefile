@@ -9,7 +9,7 @@ CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/progressive-platform
 PLAYBOOK := $(BIN)/ansible-playbook
 COPY := build/collection/ansible_collections/progressive/platform
 
-.PHONY: help up down status kubeconfig test test-all mesh lint sanity unit bill bench docs package clean
+.PHONY: help up down status kubeconfig test test-all mesh monitoring lint sanity unit bill bench docs package clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -59,15 +59,19 @@ sanity: $(VENV)/ready $(COPY) ## ansible-test sanity, without an ignore file
 redis-server:
 	@command -v redis-server >/dev/null || { apt-get update -qq && RUNLEVEL=1 apt-get install -y -qq --no-install-recommends redis-server redis-tools; }
 
+.PHONY: promtool
+promtool:
+	@command -v promtool >/dev/null || { apt-get update -qq && RUNLEVEL=1 apt-get install -y -qq --no-install-recommends prometheus; }
+
 .PHONY: postgresql-server
 postgresql-server:
 	@ls /usr/lib/postgresql/*/bin/postgres /usr/bin/pgbackrest >/dev/null 2>&1 || { apt-get update -qq && RUNLEVEL=1 apt-get install -y -qq --no-install-recommends postgresql pgbackrest; }
 
-unit: $(VENV)/ready redis-server ## the fast tests: no cluster, servers on loopback at most
+unit: $(VENV)/ready redis-server promtool ## the fast tests: no cluster, servers on loopback at most
 	$(BIN)/pytest tests/unit
 
-test: lint sanity redis-server postgresql-server up ## everything CI runs: lint, sanity, the platform itself, molecule, unit, redis and cluster tests
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/molecule test --all --exclude istio --exclude gateway  # `make mesh`
+test: lint sanity redis-server promtool postgresql-server up ## everything CI runs: lint, sanity, the platform itself, molecule, unit, redis and cluster tests
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/molecule test --all --exclude istio --exclude gateway --exclude monitoring  # `make mesh`, `make monitoring`
 	$(BIN)/pytest -n 3 -m "not slow" --ignore tests/cluster tests
 	$(BIN)/pytest -n 2 --dist loadfile -m "not slow and not alone" tests/cluster
 	$(BIN)/pytest -m "not slow and alone" tests/cluster  # one by one: there is one cluster, and these break it
@@ -78,9 +82,14 @@ mesh: up ## Istio's programs and images (ten minutes of compiling, once), its sc
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/molecule test -s gateway
 	$(BIN)/pytest -m mesh tests/cluster
 
+monitoring: up ## Prometheus and kube-state-metrics (some minutes of compiling, once), their images, the scenario with real faults
+	$(PLAYBOOK) -i inventories/local playbooks/images.yml -e platform_monitoring=true
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/molecule test -s monitoring
+	$(BIN)/pytest -m monitoring tests/cluster
+
 test-all: test ## and what is slow by nature: long chaos, every step of a kill, the cluster from nothing, the package, the benchmarks
 	$(BIN)/pytest -n 3 -m slow --ignore tests/cluster tests
-	$(BIN)/pytest -m "slow and not mesh" tests/cluster
+	$(BIN)/pytest -m "slow and not mesh and not monitoring" tests/cluster
 	$(MAKE) down
 	$(MAKE) package bench
 
@@ -96,6 +105,7 @@ docs: $(VENV)/ready ## regenerate the variable tables of the roles' READMEs and 
 	$(BIN)/python tests/unit/mongodb/states.py
 	$(BIN)/python tests/unit/postgresql/states.py
 	$(BIN)/python tests/postgresql/faults.py
+	$(BIN)/python tests/unit/monitoring/runbooks.py
 
 package: $(VENV)/ready ## the tarball for Galaxy, checked by galaxy-importer
 	mkdir -p build && $(BIN)/ansible-galaxy collection build --force --output-path build

@@ -52,6 +52,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         },
         "users a: logins is ['b', 'b']; different names are wanted",
     ),
+    "monitoring_gather": ({"components": {"shop": {"rules": [{"expr": "1"}]}}}, "shop: a rule is an alert or a record (1)"),
     "postgresql_backup": ({"addresses": ["a:1"], "config": NOWHERE}, f"pgBackRest's configuration {NOWHERE} cannot be read"),
     "postgresql_cluster": ({"addresses": ["a:1"], "members": 0}, "members is 0; at least 1 is wanted"),
     "postgresql_cluster_info": ({"addresses": ["a"]}, "'a' is not host:port"),

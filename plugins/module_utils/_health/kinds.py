@@ -17,6 +17,7 @@ from ansible_collections.progressive.platform.plugins.module_utils._health impor
     mesh,
     mongodb,
     postgresql,
+    prometheus,
     redis,
     services,
     workloads,
@@ -159,6 +160,15 @@ KINDS: dict[str, Kind] = {
                 "no_log": False,
             },
             "write": {"type": "bool", "default": True},
+        },
+    ),
+    "prometheus": Kind(
+        prometheus.prometheus,
+        {
+            **SERVICE,
+            "delay": {"type": "float", "default": 60.0},
+            "severities": {"type": "list", "elements": "str", "default": ["critical"]},
+            "notifies": {"type": "bool", "default": True},
         },
     ),
     "redis": Kind(

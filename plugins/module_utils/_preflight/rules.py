@@ -131,6 +131,10 @@ SHAPES: dict[str, Spec] = {
     "istio_proxy_resources.limits": _AMOUNTS,
     "istio_egress.*": {"type": "dict", "options": {"hosts": {**_TEXTS, "required": True}, "ports": {"type": "dict", "required": True}}},
     "istio_tracing": {"type": "dict", "options": {"service": {"type": "str"}, "port": {"type": "int"}, "sampling": {"type": "float"}}},
+    "monitoring_resources.requests": _AMOUNTS,
+    "monitoring_resources.limits": _AMOUNTS,
+    "monitoring_small_resources.requests": _AMOUNTS,
+    "monitoring_small_resources.limits": _AMOUNTS,
     "gateway_resources.requests": _AMOUNTS,
     "gateway_resources.limits": _AMOUNTS,
     "gateway_routes.*": {
@@ -297,6 +301,25 @@ VALUES: dict[str, Kind] = {
     "postgresql_tls_secret": kinds.dns_subdomain,
     "postgresql_tls_days": between(2, 3650, "days"),
     "postgresql_tls_renew_before": between(1, 3649, "days"),
+    "monitoring_namespace": kinds.dns_label,
+    "monitoring_namespaces.*": kinds.dns_label,
+    "monitoring_interval": between(5, 120, "seconds"),
+    "monitoring_replicas": between(1, 10),
+    "monitoring_alertmanagers": between(1, 10),
+    "monitoring_storage.size": kinds.amount,
+    "monitoring_storage.class": kinds.optional_subdomain,
+    "monitoring_retention.time": kinds.matching(r"[1-9][0-9]*[hdwy]", "a number and h, d, w or y"),
+    # The log of the last hours counts too, and a block is written before the one it replaces goes.
+    "monitoring_retention.percent": between(10, 90, "percent"),
+    "monitoring_resources.requests.*": kinds.amount,
+    "monitoring_resources.limits.*": kinds.amount,
+    "monitoring_small_resources.requests.*": kinds.amount,
+    "monitoring_small_resources.limits.*": kinds.amount,
+    "monitoring_secret": kinds.optional_subdomain,
+    "monitoring_priority_class": kinds.dns_subdomain,
+    "monitoring_user": between(1, 2**31 - 1),
+    "monitoring_health_severities.*": kinds.matching("critical|warning|info", "critical, warning or info"),
+    "monitoring_health_delay": between(10, 3600, "seconds"),
     "istio_revision": kinds.dns_label,
     "istio_namespace": kinds.dns_label,
     "istio_namespaces.*": kinds.dns_label,
@@ -757,6 +780,61 @@ def mongodb_rules(values: Values, shared: Values) -> Iterator[Finding]:
         yield Finding(name(("mongodb_users", "admin")), "the name admin", "another name", "The administrator has it.")
 
 
+# Options of Alertmanager's receivers that are secret; each has a twin that names a file.
+_RECEIVER_SECRETS = {
+    "api_key": "api_key_file", "api_secret": "api_secret_file", "api_url": "api_url_file", "auth_password": "auth_password_file",
+    "bot_token": "bot_token_file", "credentials": "credentials_file", "password": "password_file", "routing_key": "routing_key_file",
+    "service_key": "service_key_file", "token": "token_file", "user_key": "user_key_file", "webhook_url": "webhook_url_file",
+}  # fmt: skip
+
+
+def monitoring_rules(values: Values, shared: Values) -> Iterator[Finding]:
+    yield from limits_hold(("monitoring_resources",), values["monitoring_resources"])
+    yield from limits_hold(("monitoring_small_resources",), values["monitoring_small_resources"])
+    yield from pools_exist(("monitoring_pools",), values["monitoring_pools"], shared)
+    yield from priority_exists(("monitoring_priority_class",), values["monitoring_priority_class"], shared)
+    receivers = [str(receiver.get("name")) for receiver in values["monitoring_receivers"]]
+    for receiver, times in Counter(receivers).items():
+        if times > 1 or receiver in ("none", "watchdog"):
+            yield wrong(("monitoring_receivers",), receiver, "a name of its own", "The role has receivers none and watchdog.")
+    wanted = [("monitoring_receiver", values["monitoring_receiver"])]
+    wanted += [("monitoring_routes", route["receiver"]) for route in routes_of(values["monitoring_routes"]) if "receiver" in route]
+    for variable, receiver in wanted:
+        if receiver not in (*receivers, "none"):
+            meant = suggestion(str(receiver), receivers)
+            allowed = f"one of monitoring_receivers: {', '.join(receivers) or 'there is none'}; or none"
+            yield wrong((variable,), receiver, allowed, f"Did you mean {meant}?" if meant else "Add the receiver.")
+    given = {"monitoring_receivers": values["monitoring_receivers"], "monitoring_remote_write": values["monitoring_remote_write"]}
+    for variable, entries in given.items():
+        for path, value in leaves((variable,), entries):
+            option = str(path[-1])
+            if option in _RECEIVER_SECRETS and value:
+                remedy = f"Put it into Secret monitoring_secret and name the file: {_RECEIVER_SECRETS[option]}."
+                yield Finding(name((variable, *map(str, path[1:]))), "a secret in the configuration", "a file of monitoring_secret", remedy)
+            if option.endswith("_file") and str(value).startswith("/etc/monitoring/secrets/") and not values["monitoring_secret"]:
+                yield wrong(("monitoring_secret",), "", f"the Secret with the file {value}", f"{variable} reads it.")
+    if int(values["monitoring_replicas"]) == 1 and shared.get("platform_environment") == "production":
+        remedy = "While its node is away nobody sees what else is."
+        yield wrong(("monitoring_replicas",), 1, "at least 2 in production", remedy, warning=True)
+
+
+def routes_of(routes: t.Any) -> Iterator[Mapping[str, t.Any]]:
+    for route in routes or []:
+        yield route
+        yield from routes_of(route.get("routes"))
+
+
+def leaves(path: tuple[t.Any, ...], value: t.Any) -> Iterator[tuple[tuple[t.Any, ...], t.Any]]:
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from leaves((*path, key), inner)
+    elif isinstance(value, list):
+        for number, inner in enumerate(value):
+            yield from leaves((*path, number), inner)
+    else:
+        yield path, value
+
+
 def agents_rules(values: Values, shared: Values) -> Iterator[Finding]:
     agents = [agent for agent, spec in values["agents_services"].items() if spec is not None]
     if agents and values["agents_coordinator"] not in agents:
@@ -768,6 +846,7 @@ ROLE_RULES: dict[str, Callable[[Values, Values], Iterator[Finding]]] = {
     "baseline": baseline_rules,
     "redis_cluster": redis_cluster_rules,
     "mongodb": mongodb_rules,
+    "monitoring": monitoring_rules,
     "postgresql": postgresql_rules,
     "agents": agents_rules,
     "istio": mesh.istio_rules,
