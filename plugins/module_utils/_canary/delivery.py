@@ -55,7 +55,7 @@ ARGUMENTS: dict[str, t.Any] = {
     "interval": {"type": "float", "default": 30.0},
     "sample": {"type": "int", "default": 100},
     "patience": {"type": "float", "default": 300.0},
-    "passes": {"type": "int", "default": 2},
+    "passes": {"type": "int", "default": 2, "no_log": False},
     "failures": {"type": "int", "default": 2},
     "success": {"type": "float", "default": 99.0},
     "p99": {"type": "float", "default": 500.0},

@@ -120,7 +120,7 @@ def call(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
         objects: Json = {"agents": [DOCUMENT], "app": []}  # noqa: RUF012
         access = type("Access", (), {"namespace": "shop"})
 
-        def __enter__(self) -> Server:
+        def __enter__(self) -> Any:
             return self
 
         def __exit__(self, *_exception: object) -> None:
