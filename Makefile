@@ -72,7 +72,7 @@ unit: $(VENV)/ready redis-server promtool ## the fast tests: no cluster, servers
 
 test: lint sanity redis-server promtool postgresql-server up ## everything CI runs: lint, sanity, the platform itself, molecule, unit, redis and cluster tests
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/molecule test --all --exclude istio --exclude gateway --exclude monitoring  # `make mesh`, `make monitoring`
-	$(BIN)/pytest -n 3 -m "not slow" --ignore tests/cluster tests
+	$(BIN)/pytest -n 4 --dist worksteal -m "not slow" --ignore tests/cluster tests
 	$(BIN)/pytest -n 2 --dist loadfile -m "not slow and not alone" tests/cluster
 	$(BIN)/pytest -m "not slow and alone" tests/cluster  # one by one: there is one cluster, and these break it
 
@@ -88,7 +88,7 @@ monitoring: up ## Prometheus and kube-state-metrics (some minutes of compiling, 
 	$(BIN)/pytest -m monitoring tests/cluster
 
 test-all: test ## and what is slow by nature: long chaos, every step of a kill, the cluster from nothing, the package, the benchmarks
-	$(BIN)/pytest -n 3 -m slow --ignore tests/cluster tests
+	$(BIN)/pytest -n 4 --dist worksteal -m slow --ignore tests/cluster tests
 	$(BIN)/pytest -m "slow and not mesh and not monitoring" tests/cluster
 	$(MAKE) down
 	$(MAKE) package bench

@@ -250,6 +250,28 @@ def test_s15_a_slot_open_on_a_replica_is_closed_by_a_new_copy(lab: Lab) -> None:
     lab.whole()
 
 
+@pytest.mark.state("S13")
+def test_s13_an_importer_whose_source_has_failed_is_told_the_new_owner(lab: Lab) -> None:
+    """It keeps importing, so it does not hear of its source's successor; and the source, back as a replica, owns nothing any more."""
+    lab.converge()
+    lab.fill()
+    source, target = lab.masters()[:2]
+    slot = next(slot for slot in (lab.slot(f"key-{number}") for number in range(300)) if own_entry(source).slots >> slot & 1)
+    successor = lab.replicas_of(source)[0]
+    assert target("CLUSTER", "SETSLOT", slot, "IMPORTING", source.id()) == "OK"
+    assert source("CLUSTER", "SETSLOT", slot, "MIGRATING", target.id()) == "OK"
+    keys = source("CLUSTER", "GETKEYSINSLOT", slot, 100)
+    assert source("MIGRATE", target.host, target.port, "", 0, 5000, "KEYS", *keys) == "OK"
+    lab.wait(lambda: successor("CLUSTER", "COUNTKEYSINSLOT", slot) == 0)
+    source.kill()
+    lab.wait(lambda: bool(own_entry(successor).slots >> slot & 1), 30)
+    source.start()
+    lab.wait(lambda: not any(entry.slots >> slot & 1 for entry in parse_nodes(str(target("CLUSTER", "NODES"))).values()))
+    result = lab.converge()
+    assert [step for step in kinds(result) if step[0] == "S13"] == [("S13", "bind"), ("S13", "move")]
+    lab.whole()
+
+
 def test_a_big_key_is_carried_with_a_warning_and_time_enough(lab: Lab) -> None:
     """200 MB in one set: both ends serve nobody for seconds, more than the node timeout, and yet nobody is failed over."""
     lab.converge()

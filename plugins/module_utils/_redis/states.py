@@ -87,7 +87,8 @@ STATES: dict[str, State] = {
     "S13": State(
         "a slot is open on one side only",
         "A node imports a slot that its owner does not migrate, or migrates one that nobody imports.",
-        "No key has arrived: `SETSLOT STABLE`. Keys have: they go to the owner.",
+        "No key has arrived: `SETSLOT STABLE`. Keys have: they go to the owner. An importer whose source has failed does not hear of the new owner, and is "
+        "told first (`SETSLOT NODE`), or its `MIGRATE` is refused for ever.",
         "A key is on both sides with different values and `on_conflict` is `refuse` (`owner` and `importer` decide).",
     ),
     "S14": State(

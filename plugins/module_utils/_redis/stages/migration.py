@@ -74,6 +74,9 @@ def open_slots(picture: Picture) -> Decision | None:
     opening = tuple(action for action in closing if action.command[3] == "IMPORTING")
     if opening:  # first of all: an open slot is the only sign of these keys
         return Act("S13", "open", "keys of slots that were left open are where no slot is open", opening)
+    binding = tuple(action for action in closing if action.command[3] == "NODE")
+    if binding:
+        return Act("S13", "bind", "importers whose source has failed are told who owns the slots now", binding)
     if closing:
         return Act("S13", "close", "slots in which nothing has moved were left open", tuple(closing))
     if not carried:
@@ -134,6 +137,11 @@ def _open_slot(picture: Picture, slot: int) -> list[Step] | Refuse:
         elif slot not in node.open_keys:
             return Refuse(
                 "S13", f"{node.name} ({node.id}) imports slot {slot} and does not say how many keys it has ({_count(node, slot)})."
+            )
+        elif node.open_keys[slot] and not any(entry.slots >> slot & 1 for entry in node.entries.values()):
+            # Its source failed and came back as a replica: the slot went from nobody to nobody here, for importers do not listen to new owners.
+            steps.append(
+                setslot(node, slot, "NODE", owner.id, "it imports the slot and knows no owner of it: MIGRATE would be CLUSTERDOWN")
             )
         elif node.open_keys[slot]:
             steps.append((node, owner, True))
