@@ -21,6 +21,7 @@ author:
 extends_documentation_fragment:
   - progressive.platform.attributes
   - progressive.platform.kubernetes
+  - progressive.platform.postgresql_in_place
 attributes:
   action_group:
     support: full
@@ -33,50 +34,6 @@ attributes:
     support: none
     details: Every run that is allowed restores.
 options:
-  pods:
-    description: The members.
-    type: dict
-    required: true
-    suboptions:
-      namespace:
-        description: Namespace of the pods.
-        type: str
-        required: true
-      selector:
-        description: Label selector of the pods and of their volume claims, for example C(app=postgres).
-        type: str
-        required: true
-      port:
-        description: Port PostgreSQL listens on inside each pod.
-        type: int
-        default: 5432
-      rest_port:
-        description: Port of Patroni's REST interface inside each pod.
-        type: int
-        default: 8008
-  password_secret:
-    description: Kubernetes Secret with the key C(superuser), to see who streams.
-    type: dict
-    suboptions:
-      namespace:
-        description: Namespace of the Secret. Without it that of O(pods).
-        type: str
-      name:
-        description: Name of the Secret.
-        type: str
-        required: true
-  name:
-    description: Name of the StatefulSet.
-    type: str
-    default: postgres
-  scope:
-    description: Patroni's name of the cluster.
-    type: str
-    default: postgres-primary
-  members:
-    description: Number of members afterwards.
-    type: int
-    default: 3
   cronjob:
     description:
       - CronJob whose job has the volume of the first member.
