@@ -52,8 +52,8 @@ options:
       - C(certificates) takes C(namespaces) (whose TLS Secrets are read) and C(minimum_days). Nothing expires within that time, the
         API server's and the kubeconfig's certificates included.
       - C(workloads) takes C(namespace), C(workloads) (a list of C(Kind/name)), C(services) (names that must exist), C(restarts) and
-        C(restart_window) (so many restarts, the last within so many seconds, are red). Rollouts are complete, pods ready, and every
-        Service in front of them leads to exactly the ready pods.
+        C(restart_window) (so many restarts, the last within so many seconds, are red, unless the container went with its machine).
+        Rollouts are complete, pods ready, and every Service in front of them leads to exactly the ready pods.
       - C(http) takes C(namespace), C(service), C(port) (name or number), C(path), C(method), C(status) (a list), C(json) (values by
         dotted path) and C(minimum) (pods). Every ready pod answers.
       - C(grpc) takes C(namespace), C(service), C(port), C(names) and C(minimum). Every ready pod says SERVING by the standard

@@ -175,7 +175,8 @@ def pod_causes(pod: Object, around: Surroundings, options: Options) -> Iterator[
     for container in status.get("containerStatuses") or []:
         count = container.get("restartCount") or 0
         ended = (container.get("lastState") or {}).get("terminated") or {}
-        if count >= options["restarts"] and ended.get("finishedAt"):
+        lost = ended.get("reason") == "Unknown"  # the kubelet's word for a container that went with its machine: no fault of its own
+        if count >= options["restarts"] and ended.get("finishedAt") and not lost:
             since = around.now - datetime.fromisoformat(ended["finishedAt"]).timestamp()
             if since < options["restart_window"]:
                 why = ended.get("reason") or f"exit code {ended.get('exitCode')}"

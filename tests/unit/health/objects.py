@@ -30,9 +30,9 @@ def pod(name: str = "web-1", node: str = "node-1", ready: bool = True, phase: st
     }
 
 
-def container(name: str = "web", waiting: str = "", message: str = "", restarts: int = 0, ended: str = "") -> Object:
+def container(name: str = "web", waiting: str = "", message: str = "", restarts: int = 0, ended: str = "", reason: str = "Error") -> Object:
     state = {"waiting": {"reason": waiting, "message": message}} if waiting else {"running": {}}
-    last = {"terminated": {"exitCode": 1, "reason": "Error", "finishedAt": ended}} if ended else {}
+    last = {"terminated": {"exitCode": 1, "reason": reason, "finishedAt": ended}} if ended else {}
     return {"name": name, "image": "shop:1", "state": state, "lastState": last, "restartCount": restarts}
 
 

@@ -73,6 +73,9 @@ AROUND = Surroundings(
         pytest.param(pod(containerStatuses=[container(restarts=3, ended="2026-11-23T11:00:00Z")]), [], id="restarted an hour ago"),
         pytest.param(pod(containerStatuses=[container(restarts=2, ended="2026-11-23T11:59:00Z")]), [], id="restarted seldom"),
         pytest.param(
+            pod(containerStatuses=[container(restarts=3, ended="2026-11-23T11:58:00Z", reason="Unknown")]), [], id="restarted with its machine"
+        ),
+        pytest.param(
             pod(ready=False, phase="Pending", initContainerStatuses=[container("migrate", restarts=2, ended="2026-11-23T11:58:00Z")]),
             ["pod web-1 on node-1: container migrate failed 2 times, last exit code 1; its last words: FATAL: no such directive"],
             id="between two restarts",
