@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from ansible_collections.progressive.platform.plugins.module_utils._redis import slots
 from ansible_collections.progressive.platform.plugins.module_utils._redis.model import Act, Node, Observation, Transfer
+from ansible_collections.progressive.platform.plugins.module_utils._redis.observe import parse_nodes
 from ansible_collections.progressive.platform.plugins.module_utils._redis.resp import Command, ConnectionLost, Reply, ReplyError
 from ansible_collections.progressive.platform.plugins.module_utils._run import Clock
 
@@ -39,6 +40,9 @@ SLOWEST = 8 << 20
 """Bytes a second that a big key is carried at the least: what its timeout is made from."""
 ANSWER_WITHIN = 10.0
 """Seconds for a round trip, and for each MIGRATE of ordinary size."""
+
+HEARD_WITHIN = 2.0
+"""Seconds in which a taker's replicas hear what it has taken: its word goes out at once, and again with every ping, one a second."""
 
 ANY = ""
 """Accepted in a Step: every reply, for the caller looks at it."""
@@ -179,14 +183,21 @@ class Mover:
         """Hand over the slots whose keys have been carried and open the next ones, in two round trips.
 
         The takers come first, both times: a giver that lets go before the taker holds would leave the slot to nobody, and one that migrates to a node that
-        does not import would send clients astray. Whoever else is a master hears of it with the givers.
+        does not import would send clients astray. Whoever else is a master hears of it with the givers, once the takers' replicas know of it.
         """
-        steps = [Step(lane.taker.name, _setslot(slot, "NODE", lane.taker.id)) for lane in _warm(carried) for slot in lane.chunk]
-        steps += [
+        steps = [
             Step(lane.taker.name, _setslot(slot, "IMPORTING", lane.giver.id), "already the owner")
             for lane in _warm(lanes)
             for slot in lane.chunk
         ]
+        taken: dict[str, list[int]] = {}
+        for lane in _warm(carried):
+            taken.setdefault(lane.taker.name, []).extend(lane.chunk)
+        for name, numbers in taken.items():
+            taker = self._nodes[name]
+            self._each([*steps, *(Step(name, _setslot(slot, "NODE", taker.id)) for slot in numbers)])
+            self._until_heard(taker, slots.mask((slot, slot) for slot in numbers), [self._nodes[other] for other in taken if other != name])
+            steps = []
         self._each(steps)
         steps = []
         for lane in _warm(carried):
@@ -201,6 +212,34 @@ class Mover:
             for slot in lane.chunk
         ]
         self._name([(lane, slot) for lane in lanes for slot in lane.chunk], steps)
+
+    def _until_heard(self, taker: Node, taken: int, others: Iterable[Node]) -> None:
+        """Wait until the taker's replicas and the other takers know what it owns, and by which epoch.
+
+        A replica claims what it knows its master to own, nobody is elected for a master that owns nothing as far as its replica knows, and no SETSLOT can
+        tell it (a replica refuses). A taker gives itself a new epoch, the highest it knows plus one, without asking anybody: two that do so at once have the
+        same, and one of them takes another; whoever is elected before that is heard of has an epoch that the failed master beats when it comes back, empty
+        as it may be.
+        """
+        listeners = [*others, *(node for node in self._nodes.values() if node.master == taker.id)]
+        until = self._clock.now() + HEARD_WITHIN
+        while listeners:
+            own, *views = [
+                parse_nodes(str(reply)).get(taker.id)
+                for reply in self._each([Step(node.name, ("CLUSTER", "NODES")) for node in (taker, *listeners)])
+            ]
+            listeners = [
+                node
+                for node, seen in zip(listeners, views, strict=True)
+                if not own or not seen or taken & ~seen.slots or seen.epoch != own.epoch
+            ]
+            if listeners and self._clock.now() >= until:
+                names = ", ".join(node.name for node in listeners)
+                raise Halt(
+                    f"{names} did not hear within {HEARD_WITHIN:g} s that {taker.name} has taken slots: a failover now could lose them"
+                )
+            if listeners:
+                self._clock.sleep(0.002)
 
     def _name(self, pairs: Sequence[tuple[Lane, int]], before: Sequence[Step] = ()) -> None:
         """The keys of these slots, or the first of them; a slot that migrates gets no new ones."""

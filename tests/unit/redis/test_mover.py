@@ -42,6 +42,9 @@ class Servers:
         self.sent: list[tuple[str, Command]] = []
         self.refused: dict[str, str] = {}
         self.rounds: list[int] = []
+        self.heard: dict[str, int] = {}
+        self.deaf = 0
+        """How often redis-1's replica is asked before it knows what its master has taken."""
 
     def ask(self, commands: Mapping[str, Sequence[Command]], within: float) -> dict[str, t.Any]:
         answers = {name: [self.answer(name, command) for command in pipeline] for name, pipeline in commands.items()}
@@ -57,6 +60,15 @@ class Servers:
                 return list(self.keys.get(int(slot), {}))[: int(count)]
             case ("CLUSTER", "COUNTKEYSINSLOT", slot):
                 return len(self.keys.get(int(slot), {}))
+            case ("CLUSTER", "SETSLOT", slot, "NODE", owner):
+                self.heard[owner] = self.heard.get(owner, 0) | slots.mask([(int(slot), int(slot))])
+            case ("CLUSTER", "NODES"):
+                self.deaf -= name == "redis-3"
+                known = {} if name == "redis-3" and self.deaf >= 0 else self.heard
+                return "\n".join(
+                    f"{owner} 10.0.0.2:6379@16379 master - 0 0 1 connected " + slots.text(it).replace(",", " ")
+                    for owner, it in known.items()
+                )
             case ("MEMORY", "USAGE", key):
                 return next(sizes[key] for sizes in self.keys.values() if key in sizes)
             case ("TIME",):
@@ -91,7 +103,45 @@ def test_an_empty_slot_needs_no_migrate_and_the_taker_is_told_first() -> None:
     assert (done.slots, done.keys, done.problem) == (1, 0, "")
     words = [(name, command[3] if command[1] == "SETSLOT" else command[1]) for name, command in servers.sent]
     assert words[:3] == [("redis-1", "IMPORTING"), ("redis-0", "MIGRATING"), ("redis-0", "GETKEYSINSLOT")]
-    assert words[3:] == [("redis-1", "NODE"), ("redis-0", "NODE"), ("redis-2", "NODE")], "replicas are not asked"
+    assert words[3:] == [("redis-1", "NODE"), ("redis-1", "NODES"), ("redis-3", "NODES"), ("redis-0", "NODE"), ("redis-2", "NODE")]
+
+
+def test_the_giver_lets_go_when_the_takers_replica_knows_whose_the_slot_is() -> None:
+    servers = Servers(FakeClock(), {})
+    servers.deaf = 3
+    done, _braced = move(servers, [5])
+    assert (done.slots, done.problem) == (1, "")
+    words = [(name, command[1]) for name, command in servers.sent][3:]
+    assert words == [
+        ("redis-1", "SETSLOT"),
+        *[("redis-1", "NODES"), ("redis-3", "NODES")] * 4,
+        ("redis-0", "SETSLOT"),
+        ("redis-2", "SETSLOT"),
+    ]
+
+
+def test_a_replica_that_hears_nothing_ends_the_move_before_the_giver_lets_go() -> None:
+    servers = Servers(FakeClock(), {})
+    servers.deaf = 10**9
+    done, _braced = move(servers, [5])
+    assert done.slots == 0 and done.problem.startswith("redis-3 did not hear within 2 s that redis-1 has taken slots")
+    assert not any(name == "redis-0" and command[3:4] == ("NODE",) for name, command in servers.sent)
+
+
+def test_takers_take_one_after_the_other_for_each_gives_itself_an_epoch_above_all_it_knows() -> None:
+    servers = Servers(FakeClock(), {})
+    mover = Mover(servers.ask, servers.clock, (), "refuse", 0.05, lambda _seconds: None)
+    done = mover.advance(
+        [Transfer("redis-0", "redis-1", 1), Transfer("redis-2", "redis-1", 2), Transfer("redis-3", "redis-2", 4)], healthy(), 1000.0
+    )
+    assert (done.slots, done.problem) == (3, "")
+    words = [(name, command[3] if command[1] == "SETSLOT" else command[1]) for name, command in servers.sent]
+    first = words.index(("redis-1", "NODE"))
+    assert words[first:][:6] == [
+        *[("redis-1", "NODE")] * 2,
+        *[("redis-1", "NODES"), ("redis-2", "NODES"), ("redis-3", "NODES")],
+        ("redis-2", "NODE"),
+    ], "the second taker has heard of the first one's epoch, and the first one's replica too"
 
 
 def test_batches_are_of_one_slot_and_bounded_by_count() -> None:
