@@ -271,7 +271,7 @@ class Lab:
 
     def quiet(self, **params: t.Any) -> Result:
         """R7: another run changes nothing and sends no command that could."""
-        self.wait(self._in_step)  # or a replica counts as its own what its master is still sending
+        self.wait(self.in_step)  # or a replica counts as its own what its master is still sending
         for server in self.servers:
             server("CONFIG", "RESETSTAT")
         result = self.converge(**params)
@@ -281,7 +281,7 @@ class Lab:
         assert not sent, sent
         return result
 
-    def _in_step(self) -> bool:
+    def in_step(self) -> bool:
         """Every replica whose link is up has all that its master has."""
         running = [server for server in self.servers if server.process is not None]
         infos = {server.port: parse_info(str(server("INFO", "replication"))) for server in running}

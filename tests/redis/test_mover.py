@@ -258,6 +258,7 @@ def test_s13_an_importer_whose_source_has_failed_is_told_the_new_owner(lab: Lab)
     source, target = lab.masters()[:2]
     slot = next(slot for slot in (lab.slot(f"key-{number}") for number in range(300)) if own_entry(source).slots >> slot & 1)
     successor = lab.replicas_of(source)[0]
+    lab.wait(lab.in_step)  # a master streams to a new replica after its first acknowledgement, a second later
     assert target("CLUSTER", "SETSLOT", slot, "IMPORTING", source.id()) == "OK"
     assert source("CLUSTER", "SETSLOT", slot, "MIGRATING", target.id()) == "OK"
     keys = source("CLUSTER", "GETKEYSINSLOT", slot, 100)

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from ansible_collections.progressive.platform.plugins.module_utils._redis import slots
 from ansible_collections.progressive.platform.plugins.module_utils._redis.model import Act, Node, Observation, Transfer
-from ansible_collections.progressive.platform.plugins.module_utils._redis.observe import parse_nodes
+from ansible_collections.progressive.platform.plugins.module_utils._redis.observe import parse_info, parse_nodes
 from ansible_collections.progressive.platform.plugins.module_utils._redis.resp import Command, ConnectionLost, Reply, ReplyError
 from ansible_collections.progressive.platform.plugins.module_utils._run import Clock
 
@@ -214,30 +214,32 @@ class Mover:
         self._name([(lane, slot) for lane in lanes for slot in lane.chunk], steps)
 
     def _until_heard(self, taker: Node, taken: int, others: Iterable[Node]) -> None:
-        """Wait until the taker's replicas and the other takers know what it owns, and by which epoch.
+        """Wait until the taker's replicas have its keys, and they and the other takers know what it owns, and by which epoch.
 
         A replica claims what it knows its master to own, nobody is elected for a master that owns nothing as far as its replica knows, and no SETSLOT can
         tell it (a replica refuses). A taker gives itself a new epoch, the highest it knows plus one, without asking anybody: two that do so at once have the
         same, and one of them takes another; whoever is elected before that is heard of has an epoch that the failed master beats when it comes back, empty
-        as it may be.
+        as it may be. A new replica is sent nothing before its first acknowledgement, a second after its copy.
         """
         listeners = [*others, *(node for node in self._nodes.values() if node.master == taker.id)]
         until = self._clock.now() + HEARD_WITHIN
+        wanted = -1
         while listeners:
-            own, *views = [
-                parse_nodes(str(reply)).get(taker.id)
-                for reply in self._each([Step(node.name, ("CLUSTER", "NODES")) for node in (taker, *listeners)])
-            ]
+            asked = (taker, *listeners)
+            replies = self._each(
+                [Step(node.name, command) for node in asked for command in (("CLUSTER", "NODES"), ("INFO", "replication"))]
+            )
+            own, *views = [parse_nodes(str(reply)).get(taker.id) for reply in replies[::2]]
+            offsets = [_offset(str(reply)) for reply in replies[1::2]]
+            wanted = offsets[0] if wanted < 0 else wanted
             listeners = [
                 node
-                for node, seen in zip(listeners, views, strict=True)
-                if not own or not seen or taken & ~seen.slots or seen.epoch != own.epoch
+                for node, seen, offset in zip(listeners, views, offsets[1:], strict=True)
+                if not own or not seen or taken & ~seen.slots or seen.epoch != own.epoch or (node.master == taker.id and offset < wanted)
             ]
             if listeners and self._clock.now() >= until:
                 names = ", ".join(node.name for node in listeners)
-                raise Halt(
-                    f"{names} did not hear within {HEARD_WITHIN:g} s that {taker.name} has taken slots: a failover now could lose them"
-                )
+                raise Halt(f"{names} did not learn within {HEARD_WITHIN:g} s what {taker.name} has taken: a failover now could lose it")
             if listeners:
                 self._clock.sleep(0.002)
 
@@ -389,6 +391,12 @@ def _between(one: Reply, other: Reply) -> float:
         return 0.0
     seconds, micros = (int(str(b)) - int(str(a)) for a, b in zip(one, other, strict=True))
     return seconds + micros / 1e6
+
+
+def _offset(info: str) -> int:
+    """What a master has sent, or a replica has taken, of the replication stream, in bytes."""
+    said = parse_info(info)
+    return int(said.get("slave_repl_offset") or said.get("master_repl_offset") or 0)
 
 
 def _is_there(dump: Reply) -> bool:

@@ -43,6 +43,7 @@ class Servers:
         self.refused: dict[str, str] = {}
         self.rounds: list[int] = []
         self.heard: dict[str, int] = {}
+        self.given = self.taken = 7
         self.deaf = 0
         """How often redis-1's replica is asked before it knows what its master has taken."""
 
@@ -69,6 +70,8 @@ class Servers:
                     f"{owner} 10.0.0.2:6379@16379 master - 0 0 1 connected " + slots.text(it).replace(",", " ")
                     for owner, it in known.items()
                 )
+            case ("INFO", "replication"):
+                return f"slave_repl_offset:{self.taken}" if name == "redis-3" else f"master_repl_offset:{self.given}"
             case ("MEMORY", "USAGE", key):
                 return next(sizes[key] for sizes in self.keys.values() if key in sizes)
             case ("TIME",):
@@ -101,7 +104,7 @@ def test_an_empty_slot_needs_no_migrate_and_the_taker_is_told_first() -> None:
     servers = Servers(FakeClock(), {})
     done, _braced = move(servers, [5])
     assert (done.slots, done.keys, done.problem) == (1, 0, "")
-    words = [(name, command[3] if command[1] == "SETSLOT" else command[1]) for name, command in servers.sent]
+    words = [(name, command[3] if command[1] == "SETSLOT" else command[1]) for name, command in servers.sent if command[0] == "CLUSTER"]
     assert words[:3] == [("redis-1", "IMPORTING"), ("redis-0", "MIGRATING"), ("redis-0", "GETKEYSINSLOT")]
     assert words[3:] == [("redis-1", "NODE"), ("redis-1", "NODES"), ("redis-3", "NODES"), ("redis-0", "NODE"), ("redis-2", "NODE")]
 
@@ -111,7 +114,7 @@ def test_the_giver_lets_go_when_the_takers_replica_knows_whose_the_slot_is() -> 
     servers.deaf = 3
     done, _braced = move(servers, [5])
     assert (done.slots, done.problem) == (1, "")
-    words = [(name, command[1]) for name, command in servers.sent][3:]
+    words = [(name, command[1]) for name, command in servers.sent if command[0] == "CLUSTER"][3:]
     assert words == [
         ("redis-1", "SETSLOT"),
         *[("redis-1", "NODES"), ("redis-3", "NODES")] * 4,
@@ -120,11 +123,13 @@ def test_the_giver_lets_go_when_the_takers_replica_knows_whose_the_slot_is() -> 
     ]
 
 
-def test_a_replica_that_hears_nothing_ends_the_move_before_the_giver_lets_go() -> None:
+@pytest.mark.parametrize("behind", ["of the slots", "of the keys"])
+def test_a_replica_that_stays_behind_ends_the_move_before_the_giver_lets_go(behind: str) -> None:
     servers = Servers(FakeClock(), {})
-    servers.deaf = 10**9
+    servers.deaf = 10**9 if behind == "of the slots" else 0
+    servers.taken -= behind == "of the keys"
     done, _braced = move(servers, [5])
-    assert done.slots == 0 and done.problem.startswith("redis-3 did not hear within 2 s that redis-1 has taken slots")
+    assert done.slots == 0 and done.problem.startswith("redis-3 did not learn within 2 s what redis-1 has taken")
     assert not any(name == "redis-0" and command[3:4] == ("NODE",) for name, command in servers.sent)
 
 
@@ -135,7 +140,7 @@ def test_takers_take_one_after_the_other_for_each_gives_itself_an_epoch_above_al
         [Transfer("redis-0", "redis-1", 1), Transfer("redis-2", "redis-1", 2), Transfer("redis-3", "redis-2", 4)], healthy(), 1000.0
     )
     assert (done.slots, done.problem) == (3, "")
-    words = [(name, command[3] if command[1] == "SETSLOT" else command[1]) for name, command in servers.sent]
+    words = [(name, command[3] if command[1] == "SETSLOT" else command[1]) for name, command in servers.sent if command[0] == "CLUSTER"]
     first = words.index(("redis-1", "NODE"))
     assert words[first:][:6] == [
         *[("redis-1", "NODE")] * 2,
