@@ -9,6 +9,8 @@ from __future__ import annotations
 import importlib
 import re
 import subprocess
+import sys
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -82,3 +84,15 @@ def test_no_machine_path_and_no_floating_tag() -> None:
             if re.search(r"(/root/|/home/[a-z]+/|image: \S+:latest)", line):
                 found.append(f"{name}:{number}: {line.strip()}")
     assert not found, "\n".join(found)
+
+
+def test_the_tarball_holds_what_git_knows_and_nothing_else(tmp_path: Path) -> None:
+    """What caches and reports leave in a checkout stays there (build_ignore of galaxy.yml)."""
+    galaxy = [Path(sys.executable).with_name("ansible-galaxy"), "collection", "build", "--output-path", tmp_path, ROOT]
+    subprocess.run(galaxy, check=True, capture_output=True, timeout=120)
+    with tarfile.open(next(tmp_path.glob("*.tar.gz"))) as tarball:
+        packed = {member.name for member in tarball if member.isfile()} - {"FILES.json", "MANIFEST.json"}
+    listing = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, check=True, capture_output=True, text=True, timeout=60
+    )
+    assert packed <= set(listing.stdout.splitlines()), sorted(packed - set(listing.stdout.splitlines()))[:5]
