@@ -190,7 +190,8 @@ class Lab:
             replies = server.pipeline(
                 [("FLUSHALL",), ("FUNCTION", "FLUSH"), ("CLUSTER", "RESET", "HARD"), ("FLUSHALL",), ("CLUSTER", "RESET", "HARD")]
             )
-            if replies[-1] != "OK":  # the gossip of a clone can make a node a master that goes on copying another
+            # What others say of a clone can make a node a master that goes on copying another, or give it the clone's address for its own.
+            if replies[-1] != "OK" or own_entry(server).port != server.port:
                 server.kill()
                 server.wipe()
                 server.start()
