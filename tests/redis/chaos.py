@@ -28,7 +28,7 @@ from collections.abc import Callable, Iterable
 
 from ansible_collections.progressive.platform.plugins.module_utils._redis import slots
 from ansible_collections.progressive.platform.plugins.module_utils._redis.model import Entry
-from ansible_collections.progressive.platform.plugins.module_utils._redis.observe import parse_nodes
+from ansible_collections.progressive.platform.plugins.module_utils._redis.observe import parse_info, parse_nodes
 from ansible_collections.progressive.platform.plugins.module_utils._redis.resp import Connection, ConnectionLost, RawCommand, ReplyError
 from ansible_collections.progressive.platform.plugins.module_utils._redis.stages.common import bad
 from ansible_collections.progressive.platform.plugins.module_utils._run import PlatformError
@@ -321,7 +321,8 @@ class Case:
         try:
             self.lab.quiet(**self.wanted, **given)
         except AssertionError as error:
-            raise Broken(f"a second run is not quiet: {error}") from error
+            replication = "\n".join(f"{server.name} {parse_info(str(server('INFO', 'replication')))}" for server in self.awake)
+            raise Broken(f"a second run is not quiet: {error}\n{replication}") from error
         except PlatformError as error:
             raise Broken(f"a second run refuses what the first one healed: {error.message}") from error
 
