@@ -206,7 +206,12 @@ def failing_over(lab: Lab, nodes: Nodes) -> list[Row]:
     group = "failover as a client sees it, node timeout 5000"
     return [
         Row(group, "planned (CLUSTER FAILOVER)", planned, "target 2 s"),
-        Row(group, "unplanned (kill -9)", unplanned, "target 8 s: 5 s until it is missed, then the election"),
+        Row(
+            group,
+            "unplanned (kill -9)",
+            unplanned,
+            "target 8 s: half the timeout until a ping is due, all of it until it is missed, 1 s of election",
+        ),
     ]
 
 
