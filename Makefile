@@ -80,7 +80,7 @@ mesh: up ## Istio's programs and images (ten minutes of compiling, once), its sc
 	$(PLAYBOOK) -i inventories/local playbooks/local_cluster.yml playbooks/images.yml -e platform_mesh=true
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/molecule test -s istio
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/molecule test -s gateway
-	$(BIN)/pytest -m mesh tests/cluster
+	$(BIN)/pytest -m mesh tests/unit/istio tests/cluster
 
 monitoring: up ## Prometheus and kube-state-metrics (some minutes of compiling, once), their images, the scenario with real faults
 	$(PLAYBOOK) -i inventories/local playbooks/images.yml -e platform_monitoring=true
@@ -88,7 +88,7 @@ monitoring: up ## Prometheus and kube-state-metrics (some minutes of compiling, 
 	$(BIN)/pytest -m monitoring tests/cluster
 
 test-all: test ## and what is slow by nature: long chaos, every step of a kill, the cluster from nothing, the package, the benchmarks
-	$(BIN)/pytest -n 4 --dist worksteal -m slow --ignore tests/cluster tests
+	$(BIN)/pytest -n 4 --dist worksteal -m "slow and not mesh" --ignore tests/cluster tests
 	$(BIN)/pytest -m "slow and not mesh and not monitoring" tests/cluster
 	$(MAKE) down
 	$(MAKE) package bench
