@@ -101,6 +101,7 @@ bench: redis-server up ## measure against the rivals; writes benchmarks/results.
 
 docs: $(VENV)/ready ## regenerate the variable tables of the roles' READMEs and the tables of states
 	$(BIN)/python tests/unit/roles/readme.py
+	$(BIN)/python tests/unit/original.py
 	$(BIN)/python tests/unit/redis/states.py
 	$(BIN)/python tests/unit/mongodb/states.py
 	$(BIN)/python tests/unit/postgresql/states.py

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from ansible_collections.progressive.platform.tests.unit import original
 
 ROOT = Path(__file__).resolve().parents[2]
 MODULES = sorted(path.stem for path in (ROOT / "plugins/modules").glob("*.py"))
@@ -96,3 +97,8 @@ def test_the_tarball_holds_what_git_knows_and_nothing_else(tmp_path: Path) -> No
         ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, check=True, capture_output=True, text=True, timeout=60
     )
     assert packed <= set(listing.stdout.splitlines()), sorted(packed - set(listing.stdout.splitlines()))[:5]
+
+
+def test_the_originals_sections_are_all_answered_for() -> None:
+    assert original.problems() == []
+    assert original.DOCUMENT.read_text(encoding="utf-8") == original.rewritten(), "make docs"
