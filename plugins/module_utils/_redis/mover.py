@@ -180,10 +180,10 @@ class Mover:
     # ---- handing over and opening ----------------------------------------------------------------------------------------------------------------
 
     def _turn(self, carried: Sequence[Lane], lanes: Sequence[Lane]) -> None:
-        """Hand over the slots whose keys have been carried and open the next ones, in two round trips.
+        """Hand over the slots whose keys have been carried and open the next ones.
 
         The takers come first, both times: a giver that lets go before the taker holds would leave the slot to nobody, and one that migrates to a node that
-        does not import would send clients astray. Whoever else is a master hears of it with the givers, once the takers' replicas know of it.
+        does not import would send clients astray. Whoever else is a master hears of it with the givers.
         """
         steps = [
             Step(lane.taker.name, _setslot(slot, "IMPORTING", lane.giver.id), "already the owner")
