@@ -126,7 +126,9 @@ def until(condition: t.Callable[[], bool], what: str) -> None:
 
 def test_a_password_that_changes_reaches_the_running_servers(pod: Path) -> None:
     environment = {"PATH": f"{pod}/bin:{os.environ['PATH']}", "POD_IP": "fd00::1", "POD_NAME": "postgres-0", "PORT": "5432"}
-    process = subprocess.Popen(["sh", str(pod / "start.sh")], env=environment | {"REST_PORT": "8008", "TRUST": ""})
+    # A shell cannot trap what was ignored before it began, as SIGHUP is under nohup.
+    heard = ["env", "--default-signal=HUP", "sh", str(pod / "start.sh")]
+    process = subprocess.Popen(heard, env=environment | {"REST_PORT": "8008", "TRUST": ""})
     try:
         made = pod / "run/patroni/pod.yml"
         until(made.exists, "no configuration")
