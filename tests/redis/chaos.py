@@ -370,12 +370,6 @@ class Case:
     def some_of(self, servers: list[Server]) -> list[Server]:
         return self.rng.sample(servers, self.rng.randint(1, len(servers))) if servers else []
 
-    def move(self, server: Server) -> None:
-        """To another port, not to that of a node that is away at the moment."""
-        taken = {other.port for other in (*self.lab.servers, *self.spare)}
-        while server.port in taken:
-            server.renumber()
-
     def lift(self, what: str, undo: Callable[[], None]) -> str:
         """Take a damage away again: before the run, in the middle of it, or only after its verdict."""
         seconds = self.rng.choice([0.3, 1.5, 3.0]) * NODE_TIMEOUT
@@ -511,7 +505,7 @@ def wiped(case: Case) -> str:
     if in_place:
         case.misled(server, node_id)
     else:
-        case.move(server)
+        server.renumber()
     pause = case.rng.choice([0, 0.3, 3.0]) * NODE_TIMEOUT
     time.sleep(pause)
     back(server)
@@ -529,7 +523,7 @@ def forgotten_itself(case: Case) -> str:
     server.kill()
     (server.directory / "nodes.conf").unlink()
     if case.rng.random() < 0.5:
-        case.move(server)
+        server.renumber()
     back(server)
     return f"{name} comes back as {server.name} with its data"
 
@@ -558,7 +552,7 @@ def renumbered(case: Case) -> str:
         case.unattended(server)
     for server in chosen:
         server.kill()
-        case.move(server)
+        server.renumber()
     for server in chosen:
         back(server)
     return ", ".join(f"{name} is {server.name}" for name, server in zip(names, chosen, strict=True))

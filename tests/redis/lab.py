@@ -17,6 +17,7 @@ import subprocess
 import tempfile
 import time
 import typing as t
+import weakref
 from pathlib import Path
 
 from ansible_collections.progressive.platform.plugins.module_utils._redis.converge import ARGUMENTS, INFO_ARGUMENTS, run, run_info
@@ -41,6 +42,8 @@ WRITERS = (
 NODE_TIMEOUT = 2000
 SYNC_DELAY = "1"
 """Seconds; the servers' own default of 5 would only make the tests wait."""
+SERVERS: weakref.WeakSet[Server] = weakref.WeakSet()
+"""All of this process that a lab still has: one that is stopped leaves its port free and stays an address of its lab."""
 
 
 class Server:
@@ -49,6 +52,7 @@ class Server:
     def __init__(self, directory: Path, host: str = "127.0.0.1", **options: str) -> None:
         self.host = host
         self.port = free_port(host)
+        SERVERS.add(self)
         self.directory = directory
         self.options = options
         self.password = ""
@@ -167,9 +171,6 @@ class Lab:
     def add(self, count: int, host: str = "127.0.0.1", **options: str) -> list[Server]:
         new = [self.kind(self.directory / f"node-{self.made + index}", host, **options) for index in range(count)]
         self.made += count
-        for server in new:  # none listens yet, so two could have found the same port
-            while server.port in {other.port for other in (*self.servers, *new) if other is not server}:
-                server.renumber()
         self.servers += new
         for server in new:
             server.launch()
@@ -358,9 +359,9 @@ def arguments(spec: dict[str, t.Any], given: dict[str, t.Any]) -> dict[str, t.An
 
 def free_port(host: str) -> int:
     """A port whose bus port (10000 higher) is free too; both stay under the range that the kernel gives to clients."""
-    ports = own_ports()
-    for _attempt in range(200):
-        port = random.choice(ports)
+    taken = {server.port for server in SERVERS}
+    ports = [port for port in own_ports() if port not in taken]
+    for port in random.sample(ports, len(ports)):
         try:
             with socket.socket() as first, socket.socket() as second:
                 first.bind((host, port))
