@@ -254,7 +254,8 @@ def test_s7_a_link_that_stays_down_is_connected_again(lab: Lab) -> None:
 
 
 @pytest.mark.state("S7")
-def test_s7_a_replica_that_its_master_never_hears_copies_it_again(lab: Lab) -> None:
+@pytest.mark.parametrize("refused", [("-psync",), ("-psync", "-replconf")], ids=["psync", "and its port"])
+def test_s7_a_replica_that_its_master_never_hears_copies_it_again(lab: Lab, refused: tuple[str, ...]) -> None:
     lab.converge()
     lab.fill()
     master = lab.masters()[0]
@@ -263,10 +264,10 @@ def test_s7_a_replica_that_its_master_never_hears_copies_it_again(lab: Lab) -> N
     def unheard() -> bool:
         return ",offset=0," in parse_info(str(master("INFO", "replication"))).get("slave0", "")
 
-    master("ACL", "SETUSER", "default", "-psync")
+    master("ACL", "SETUSER", "default", *refused)
     replica("CLIENT", "KILL", "TYPE", "master")
     lab.wait(lambda: unheard() and "master_link_status:up" in replica("INFO", "replication"))
-    master("ACL", "SETUSER", "default", "+psync")
+    master("ACL", "SETUSER", "default", "+psync", "+replconf")
     time.sleep(2)  # an acknowledgement is due each second
     assert unheard() and "master_link_status:up" in replica("INFO", "replication")
     result = lab.converge()

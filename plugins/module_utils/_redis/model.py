@@ -82,7 +82,8 @@ class Node:
     and ``former_masterauth`` say that it takes, or logs in to its master with, the former password only (S35). ``keys`` and ``functions`` count all
     databases, ``open_keys`` the keys in each of its open slots, ``stray_keys`` those in slots that nobody owns or that a newcomer may not own (only slots
     with keys; None: not asked). ``unheard`` are the (IP, port) of replicas that take what this master sends and have not acknowledged a byte of it, each
-    with the seconds for which they have been silent. Sizes are bytes, times as named.
+    with the seconds for which they have been silent; the port is 0 where the replica could not say it, ``named`` are those that could. Sizes are bytes,
+    times as named.
     """
 
     target: Target
@@ -99,6 +100,7 @@ class Node:
     current_epoch: int = 0
     link_up: bool = True
     syncing: bool = False
+    named: frozenset[tuple[str, int]] = frozenset()
     unheard: Mapping[tuple[str, int], int] = field(default_factory=dict)
     offset: int = 0
     used_memory: int = 0

@@ -170,6 +170,7 @@ def _from_info(target: Target, info: Mapping[str, str]) -> Node:
         keys=keys,
         link_up=info.get("role") != "slave" or info.get("master_link_status") == "up",
         syncing=info.get("master_sync_in_progress", "0") != "0",
+        named=frozenset(place for place, _line in _copiers(info) if place[1]),
         unheard=_unheard(info),
         offset=_int(info.get("slave_repl_offset") if info.get("role") == "slave" else info.get("master_repl_offset")),
         used_memory=_int(info.get("used_memory")),
@@ -183,12 +184,12 @@ def _unheard(info: Mapping[str, str]) -> dict[tuple[str, int], int]:
     """Replicas that are online without an acknowledgement, which is due within a second, and their silence in seconds; ``slaveN`` of INFO replication."""
     if _int(info.get("master_repl_offset")) <= 0:
         return {}
+    return {place: _int(line.get("lag")) for place, line in _copiers(info) if line.get("state") == "online" and line.get("offset") == "0"}
+
+
+def _copiers(info: Mapping[str, str]) -> list[tuple[tuple[str, int], dict[str, str]]]:
     lines = [dict(item.partition("=")[::2] for item in value.split(",")) for key, value in info.items() if re.fullmatch(r"slave\d+", key)]
-    return {
-        (line.get("ip", ""), _int(line.get("port"))): _int(line.get("lag"))
-        for line in lines
-        if line.get("state") == "online" and line.get("offset") == "0"
-    }
+    return [((line.get("ip", ""), _int(line.get("port"))), line) for line in lines]
 
 
 def _persistence(info: Mapping[str, str], ping: Reply) -> Persistence:

@@ -120,6 +120,7 @@ def test_masterauth_is_compared_with_our_passwords(user: str | None, password: s
     ("line", "offset", "unheard"),
     [
         ("ip=10.0.0.5,port=6379,state=online,offset=0,lag=10", 14, {("10.0.0.5", 6379): 10}),
+        ("ip=10.0.0.5,port=0,state=online,offset=0,lag=10", 14, {("10.0.0.5", 0): 10}),
         ("ip=10.0.0.5,port=6379,state=online,offset=0,lag=1", 0, {}),
         ("ip=10.0.0.5,port=6379,state=online,offset=14,lag=40", 14, {}),
         ("ip=10.0.0.5,port=6379,state=wait_bgsave,offset=0,lag=40", 14, {}),
@@ -128,7 +129,7 @@ def test_masterauth_is_compared_with_our_passwords(user: str | None, password: s
 def test_replicas_that_never_acknowledged(line: str, offset: int, unheard: dict[tuple[str, int], int]) -> None:
     info = f"role:master\r\ncluster_enabled:1\r\nmaster_repl_offset:{offset}\r\nslave_expires_tracked_keys:0\r\nslave0:{line}\r\n"
     node = node_of(target(0), [info, "a" * 40, "cluster_state:ok", "", [], ["t", "15000"], ["d", "5"], "PONG"])
-    assert node.unheard == unheard
+    assert node.unheard == unheard and node.named == ({("10.0.0.5", 6379)} if "port=6379" in line else set())
 
 
 def test_parse_info_skips_headings() -> None:

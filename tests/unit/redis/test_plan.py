@@ -165,6 +165,11 @@ def uneven() -> Observation:
     return arranged({0: THIRDS[0] & ~some, 1: THIRDS[1] | some, 2: THIRDS[2]}, {3: 0, 4: 1, 5: 2})
 
 
+def silent(host: str, port: int, seconds: int) -> dict[str, t.Any]:
+    """What a master says of a replica that acknowledges nothing; the port is 0 where it could not say it."""
+    return {"unheard": {(host, port): seconds}, "named": frozenset({(host, port)} if port else ())}
+
+
 TABLE: list[tuple[str, Observation, dict[str, t.Any], dict[str, float], type, str, str]] = [
     ("fresh nodes", fresh(), {}, {}, Act, "S1", "an empty cluster is formed"),
     ("too few nodes", fresh(5), {}, {}, Wait, "S1", "need 6 nodes, 5 are there"),
@@ -390,15 +395,17 @@ TABLE: list[tuple[str, Observation, dict[str, t.Any], dict[str, float], type, st
     ("link down, wrong masterauth", change(healthy(), 4, link_up=False, auth_agrees=False), {}, {}, Refuse, "S7", "masterauth"),
     (
         "an unheard replica",
-        change(healthy(), 2, unheard={("10.0.0.5", 6379): 10}),
+        change(healthy(), 2, **silent("10.0.0.5", 6379, 10)),
         {},
         {},
         Act,
         "S7",
         "hear nothing from their replicas: redis-4",
     ),
-    ("not heard yet", change(healthy(), 2, unheard={("10.0.0.5", 6379): 9}), {}, {}, Wait, "S7", "awaited of redis-4"),
-    ("unheard by who is not its master", change(healthy(), 1, unheard={("10.0.0.5", 6379): 10}), {}, {}, Done, "S4", ""),
+    ("an unheard replica without a port", change(healthy(), 2, **silent("10.0.0.5", 0, 10)), {}, {}, Act, "S7", "redis-4"),
+    ("somebody else without a port", change(healthy(), 2, **silent("10.0.0.6", 0, 10)), {}, {}, Done, "S4", ""),
+    ("not heard yet", change(healthy(), 2, **silent("10.0.0.5", 6379, 9)), {}, {}, Wait, "S7", "awaited of redis-4"),
+    ("unheard by who is not its master", change(healthy(), 1, **silent("10.0.0.5", 6379, 10)), {}, {}, Done, "S4", ""),
     ("copying", change(healthy(), 4, link_up=False, syncing=True), {}, {"links down": 100.0}, Wait, "S7", "copying"),
     ("copying for long", change(healthy(), 4, link_up=False, syncing=True), {}, LONG, Refuse, "S7", "has not ended within 300 s"),
     ("crowded, left alone", crowded(), {}, {}, Done, "S4", ""),

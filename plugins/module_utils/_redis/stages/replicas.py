@@ -95,9 +95,12 @@ def _silence(picture: Picture) -> Decision | None:
         return None
     silent = []
     for replica, master in picture.attached.items():
-        seen = picture.by_id[master].entries.get(replica)
-        if seen is not None and (seen.host, seen.port) in picture.by_id[master].unheard:
-            silent.append((picture.by_id[master].unheard[seen.host, seen.port], picture.by_id[replica]))
+        seen, said = picture.by_id[master].entries.get(replica), picture.by_id[master]
+        if seen is None:
+            continue
+        place = (seen.host, seen.port if (seen.host, seen.port) in said.named else 0)  # its REPLCONF was refused too: it has no port there
+        if place in said.unheard:
+            silent.append((said.unheard[place], picture.by_id[replica]))
     if not silent:
         return None
     names = ", ".join(f"{node.name} (of {picture.who(node.master)})" for _seconds, node in silent)
