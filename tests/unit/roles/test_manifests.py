@@ -271,7 +271,7 @@ def test_options_can_be_switched_off() -> None:
     assert not any(name.startswith("wpa") for _unused, name in names)
     (npa,) = [one for one in found if one["metadata"]["name"] == "npa-deployment"]
     assert npa["spec"]["replicas"] == 4
-    assert [volume["name"] for volume in npa["spec"]["template"]["spec"]["volumes"]] == ["tmp", "redis"]
+    assert [volume["name"] for volume in npa["spec"]["template"]["spec"]["volumes"]] == ["tmp", "redis", "mongodb"]
     assert "startupProbe" not in containers(npa)[0]
 
 
