@@ -9,7 +9,7 @@ CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/progressive-platform
 PLAYBOOK := $(BIN)/ansible-playbook
 COPY := build/collection/ansible_collections/progressive/platform
 
-.PHONY: help up down status kubeconfig test test-all mesh monitoring lint sanity unit bill bench docs package clean
+.PHONY: help up down status kubeconfig test test-all mesh monitoring compose lint sanity unit bill bench docs package clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -67,6 +67,10 @@ promtool:
 postgresql-server:
 	@ls /usr/lib/postgresql/*/bin/postgres /usr/bin/pgbackrest >/dev/null 2>&1 || { apt-get update -qq && RUNLEVEL=1 apt-get install -y -qq --no-install-recommends postgresql pgbackrest; }
 
+.PHONY: podman
+podman:
+	@command -v podman >/dev/null || { apt-get update -qq && RUNLEVEL=1 apt-get install -y -qq --no-install-recommends podman netavark aardvark-dns; }
+
 unit: $(VENV)/ready redis-server promtool ## the fast tests: no cluster, servers on loopback at most
 	$(BIN)/pytest tests/unit
 
@@ -87,8 +91,12 @@ monitoring: up ## Prometheus and kube-state-metrics (some minutes of compiling, 
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/molecule test -s monitoring
 	$(BIN)/pytest -m monitoring tests/cluster
 
-test-all: test ## and what is slow by nature: long chaos, every step of a kill, the cluster from nothing, the package, the benchmarks
-	$(BIN)/pytest -n 4 --dist worksteal -m "slow and not mesh" --ignore tests/cluster tests
+compose: podman up ## compose.dev.yml on podman, with the images of the local cluster
+	$(PLAYBOOK) -i inventories/local playbooks/images.yml -e platform_monitoring=true
+	$(BIN)/pytest tests/compose
+
+test-all: test podman ## and what is slow by nature: long chaos, every step of a kill, the cluster from nothing, the package, the benchmarks
+	$(BIN)/pytest -n 4 --dist worksteal -m "slow and not mesh and not monitoring" --ignore tests/cluster tests
 	$(BIN)/pytest -m "slow and not mesh and not monitoring" tests/cluster
 	$(MAKE) down
 	$(MAKE) package bench
