@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime
 import json
 import time
@@ -19,15 +20,17 @@ import psycopg
 from pymongo import AsyncMongoClient, WriteConcern
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import OperationFailure, PyMongoError
-from redis.asyncio import RedisCluster
-from redis.asyncio.cluster import ClusterNode
-from redis.asyncio.retry import Retry
-from redis.backoff import ExponentialBackoff
-from redis.credentials import CredentialProvider
-from redis.exceptions import RedisClusterException, RedisError
 
-from progressive import logs
+from progressive import logs, tracing
 from progressive.settings import Address, Environment, SettingsError, addresses
+
+with tracing.absent():  # it would load OpenTelemetry's metrics, and use none of them
+    from redis.asyncio import RedisCluster
+    from redis.asyncio.cluster import ClusterNode
+    from redis.asyncio.retry import Retry
+    from redis.backoff import ExponentialBackoff
+    from redis.credentials import CredentialProvider
+    from redis.exceptions import RedisClusterException, RedisError
 
 # RedisClusterException, raised when no seed answers, is not a RedisError.
 REDIS_FAILURES = (RedisError, RedisClusterException, OSError)
@@ -39,6 +42,12 @@ SCHEMA_VERSION = 1
 
 class BackendError(Exception):
     """Why a backend did not do what was asked: one sentence without secrets, fit for a probe's answer."""
+
+
+def span(system: str, operation: str, address: Address | None = None) -> contextlib.AbstractContextManager[tracing.Span]:
+    """A question to a store, its repetitions included, as traces tell it: never what was asked for."""
+    told: dict[str, str | int] = {"db.system.name": system, "db.operation.name": operation}
+    return tracing.client(f"{system} {operation}", told | ({"server.address": address[0], "server.port": address[1]} if address else {}))
 
 
 class Backend(t.Protocol):
@@ -157,8 +166,10 @@ class RedisBackend:
 
     async def touch(self, key: str, value: str) -> None:
         name = f"trace:{key}"
-        await self._ask(self.client.set(name, value, ex=TRACE_SECONDS))
-        seen = await self._ask(self.client.get(name))
+        with span(self.name, "SET"):
+            await self._ask(self.client.set(name, value, ex=TRACE_SECONDS))
+        with span(self.name, "GET"):
+            seen = await self._ask(self.client.get(name))
         if seen != value:
             raise BackendError("redis: read back another value than was written")
 
@@ -167,11 +178,13 @@ class RedisBackend:
         return before, max(before, SCHEMA_VERSION)
 
     async def get_item(self, key: str) -> Item | None:
-        found = await self._ask(self.client.hgetall(f"item:{key}"))
+        with span(self.name, "HGETALL"):
+            found = await self._ask(self.client.hgetall(f"item:{key}"))
         return Item(json.loads(found["value"]), int(found["version"])) if found else None
 
     async def put_item(self, key: str, value: t.Any) -> Item:
-        version = await self._ask(self.client.eval(self.PUT, 1, f"item:{key}", json.dumps(value)))
+        with span(self.name, "EVAL"):
+            version = await self._ask(self.client.eval(self.PUT, 1, f"item:{key}", json.dumps(value)))
         return Item(value, int(version))
 
     async def close(self) -> None:
@@ -265,10 +278,16 @@ class PostgresBackend:
             await link.execute(self.WRITE, (key, value))
             await link.execute(self.FORGET, (TRACE_SECONDS,))
 
-        await self._at(self.primary, write)
-        if self.replica and await self._shown(self.replica, key, value):
-            return
-        if await self._at(self.primary, lambda link: self._value(link, self.READ, key)) != value:
+        with span(self.name, "INSERT", self.primary):
+            await self._at(self.primary, write)
+        if self.replica:
+            with span(self.name, "SELECT", self.replica):
+                shown = await self._shown(self.replica, key, value)
+            if shown:
+                return
+        with span(self.name, "SELECT", self.primary):
+            seen = await self._at(self.primary, lambda link: self._value(link, self.READ, key))
+        if seen != value:
             raise BackendError("postgresql: read back another value than was written")
 
     async def migrate(self) -> tuple[int, int]:
@@ -443,10 +462,12 @@ class MongoBackend:
     async def put(self, collection: str, key: str, document: Document) -> None:
         """Make this the document of that key, with the time it was written."""
         whole = {**document, "_id": key, "at": datetime.datetime.now(datetime.UTC)}
-        await self._do(lambda documents: documents[collection].replace_one({"_id": key}, whole, upsert=True))
+        with span(self.name, "replaceOne"):
+            await self._do(lambda documents: documents[collection].replace_one({"_id": key}, whole, upsert=True))
 
     async def get(self, collection: str, key: str) -> Document | None:
-        return await self._do(lambda documents: documents[collection].find_one({"_id": key}))
+        with span(self.name, "find"):
+            return await self._do(lambda documents: documents[collection].find_one({"_id": key}))
 
     async def migrate(self) -> tuple[int, int]:
         async def bring(documents: Documents) -> tuple[int, int]:

@@ -10,16 +10,32 @@ import json
 import logging
 import sys
 import typing as t
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 HIDDEN: set[str] = set()
-"""Secrets that became known after the start; see hide."""
+"""Secrets of the environment, and those that became known after the start; see hide."""
 
 
 def hide(secret: str) -> None:
     """From now on this value is masked in every line, like those known from the start."""
     if secret:
         HIDDEN.add(secret)
+
+
+def nothing() -> dict[str, str]:
+    return {}
+
+
+context: Callable[[], dict[str, str]] = nothing
+"""What tells which request a line belongs to; tracing puts its own here."""
+
+
+def masked(text: str) -> str:
+    """The text without any secret that this process knows, for what leaves it by another way than the log."""
+    for secret in HIDDEN:
+        text = text.replace(secret, "***")
+    return text
 
 
 class JsonFormatter(logging.Formatter):
@@ -37,6 +53,7 @@ class JsonFormatter(logging.Formatter):
             "message": record.getMessage(),
             "logger": record.name,
             **self.constant,
+            **context(),
             **getattr(record, "fields", {}),
         }
         if record.exc_info:
@@ -49,6 +66,7 @@ class JsonFormatter(logging.Formatter):
 
 def configure(level: str, constant: dict[str, str], secrets: tuple[str, ...] = ()) -> None:
     """Every logger of the process, libraries' too, goes through the one handler."""
+    HIDDEN.update(secrets)
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(JsonFormatter(constant, secrets))
     logging.basicConfig(level=level, handlers=[handler], force=True)

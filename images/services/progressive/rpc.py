@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import time
+import typing as t
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health_aio
 
+from progressive import tracing
 from progressive.transaction import StepError
 
 SERVICES = ("", "progressive.Agent")
@@ -27,6 +29,22 @@ CHANNEL = (
 )
 
 
+class Traced(grpc.aio.ServerInterceptor):
+    """A span for each call whose caller traces; probes do not."""
+
+    async def intercept_service(self, continuation: t.Callable[[t.Any], t.Awaitable[t.Any]], details: t.Any) -> t.Any:
+        handler = await continuation(details)
+        headers = {key: value for key, value in details.invocation_metadata if isinstance(value, str)}
+        if handler is None or handler.unary_unary is None or "traceparent" not in headers:
+            return handler
+
+        async def traced(request: t.Any, context: t.Any) -> t.Any:
+            with tracing.server(details.method.lstrip("/"), headers, {"rpc.system": "grpc"}):
+                return await handler.unary_unary(request, context)
+
+        return grpc.unary_unary_rpc_method_handler(traced, handler.request_deserializer, handler.response_serializer)
+
+
 class HealthServer:
     """Serves health on its own port; SERVING means what readiness means."""
 
@@ -37,7 +55,7 @@ class HealthServer:
         self.server: grpc.aio.Server | None = None
 
     async def start(self) -> None:
-        self.server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
+        self.server = grpc.aio.server(interceptors=[Traced()] if tracing.enabled() else [], options=[("grpc.so_reuseport", 0)])
         health_pb2_grpc.add_HealthServicer_to_server(self.health, self.server)
         await self.readiness(False)
         try:
@@ -87,8 +105,12 @@ class Channels:
         """Empty for SERVING, otherwise the status's or the error's name."""
         channel = self.channels.get(address) or grpc.aio.insecure_channel(address, options=CHANNEL)
         self.channels[address] = channel
+        host, _colon, _port = address.rpartition(":")
         try:
-            answer = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(service=""), timeout=timeout)
+            with tracing.client("grpc.health.v1.Health/Check", {"rpc.system": "grpc", "server.address": host}):
+                context = tuple(tracing.inject({}).items()) or None
+                wanted = health_pb2.HealthCheckRequest(service="")
+                answer = await health_pb2_grpc.HealthStub(channel).Check(wanted, timeout=timeout, metadata=context)
         except grpc.aio.AioRpcError as error:
             return str(error.code().name)
         except asyncio.CancelledError:

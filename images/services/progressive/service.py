@@ -25,7 +25,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from progressive import __version__, logs
+from progressive import __version__, logs, tracing
 from progressive.backends import Backend, BackendError, backends_from
 from progressive.metrics import Metrics
 from progressive.settings import Environment, Settings, SettingsError
@@ -36,6 +36,7 @@ logger = logging.getLogger("progressive")
 # Longer than any client of ours keeps an idle connection: the client closes first, so no request meets a closing server.
 KEEP_ALIVE_SECONDS = 75
 NOT_CHECKED = "the backends were not checked yet"
+FLUSH_SECONDS = 2.0  # for the last spans of a process that ends
 EXIT_CONFIGURATION = 78  # sysexits.h EX_CONFIG
 
 
@@ -201,11 +202,16 @@ class Observed:
             await send(message)
 
         measured = scope["path"].startswith("/api/")
-        with self.service.metrics.in_flight.track_inprogress() if measured else contextlib.nullcontext():
+        told = {"http.request.method": scope["method"], "progressive.request_id": request_id}
+        with (
+            self.service.metrics.in_flight.track_inprogress() if measured else contextlib.nullcontext(),
+            tracing.server(scope["method"], Headers(scope=scope), told) if measured else contextlib.nullcontext(tracing.NOTHING) as span,
+        ):
             try:
                 await self.application(scope, receive, observed)
             finally:
                 if measured:
+                    describe(span, scope, status)
                     seconds = time.perf_counter() - start
                     self.service.metrics.answered(status, seconds)
                     logs.event(
@@ -217,6 +223,16 @@ class Observed:
                         seconds=round(seconds, 6),
                         id=request_id,
                     )
+
+
+def describe(span: tracing.Span, scope: Scope, status: int) -> None:
+    """The span's name has the route and not the path: an item's key is nobody's name."""
+    if route := scope.get("route"):
+        span.update_name(f"{scope['method']} {route.path}")
+        span.set_attribute("http.route", route.path)
+    span.set_attribute("http.response.status_code", status)
+    if status >= 500:
+        tracing.failed(span, f"answered {status}")
 
 
 class _Server(uvicorn.Server):
@@ -262,6 +278,7 @@ def main(read: Callable[[Environment], Settings], metrics: Callable[[Settings], 
         settings = read(environ)
         logs.configure(settings.log_level, {"component": settings.component, "instance": settings.instance}, settings.secrets)
         backends = backends_from(environ)
+        tracing.configure(settings)
     except SettingsError as error:
         logs.configure("INFO", {})
         for problem in error.problems:
@@ -280,6 +297,8 @@ def main(read: Callable[[Environment], Settings], metrics: Callable[[Settings], 
     except OSError as error:
         logger.error("cannot serve: %s", error)
         return 1
+    finally:
+        tracing.close(FLUSH_SECONDS)
     return 0
 
 

@@ -75,6 +75,30 @@ def pairs(text: str) -> dict[str, str]:
     return found
 
 
+def endpoint(text: str) -> str:
+    """``http://host:port`` or ``https://host:port``, of gRPC; empty is none."""
+    split = urlsplit(text)
+    if text and (split.scheme not in ("http", "https") or not split.hostname or not split.port or split.path.strip("/")):
+        raise ValueError("wanted http://host:port or https://host:port, as OTLP over gRPC has it")
+    return text
+
+
+def ratio(text: str) -> float:
+    """A share, 0 to 1."""
+    number = float(text)
+    if not 0 <= number <= 1:
+        raise ValueError("a ratio is between 0 and 1")
+    return number
+
+
+def spans(text: str) -> int:
+    """A number of spans to keep; each takes about a kilobyte."""
+    number = int(text)
+    if not 1 <= number <= 100_000:
+        raise ValueError("a queue has room for 1 to 100000 spans")
+    return number
+
+
 def level(text: str) -> str:
     """A name of Python's logging levels."""
     if text.upper() not in ("DEBUG", "INFO", "WARNING", "ERROR"):
@@ -103,6 +127,10 @@ class Settings:
     drain_seconds: float
     shutdown_seconds: float
     log_level: str
+    trace_name: str = ""
+    trace_endpoint: str = ""
+    trace_ratio: float = 1.0
+    trace_queue: int = 2048
     secrets: tuple[str, ...] = field(repr=False, default=())
 
 
@@ -153,6 +181,11 @@ def _read(environ: Environment, *, component: str, peers: str, port_default: str
         "drain_seconds": get("DRAIN_SECONDS", "5", seconds),
         "shutdown_seconds": get("SHUTDOWN_SECONDS", "15", seconds),
         "log_level": get("LOG_LEVEL", "INFO", level),
+        # By the names that OpenTelemetry gives them.
+        "trace_name": environ.get("OTEL_SERVICE_NAME") or component,
+        "trace_endpoint": get("OTEL_EXPORTER_OTLP_ENDPOINT", "", endpoint),
+        "trace_ratio": get("OTEL_TRACES_SAMPLER_ARG", "1", ratio),
+        "trace_queue": get("OTEL_BSP_MAX_QUEUE_SIZE", "2048", spans),
         "secrets": tuple(value for name in SECRET_VARIABLES if (value := environ.get(name))),
     }
     if problems:

@@ -12,11 +12,13 @@ import time
 import typing as t
 from collections.abc import Awaitable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import httpx
 from prometheus_client import Histogram
 
+from progressive import tracing
 from progressive.backends import Backend, BackendError, first_line
 
 Json = dict[str, t.Any]
@@ -54,9 +56,14 @@ def identifier(given: str | None) -> str:
 
 async def call(client: httpx.AsyncClient, url: str, body: Json, headers: Mapping[str, str]) -> Json:
     """Ask an agent for its plan; a connection that the other side had closed meanwhile is tried once more (the id makes it safe)."""
+    told = {"http.request.method": "POST", "server.address": urlsplit(url).hostname or "", "url.full": f"{url}/api/v1/plan"}
     for last in (False, True):
         try:
-            response = await client.post(f"{url}/api/v1/plan", json=body, headers=dict(headers))
+            with tracing.client("POST /api/v1/plan", told) as span:
+                response = await client.post(f"{url}/api/v1/plan", json=body, headers=tracing.inject(headers))
+                span.set_attribute("http.response.status_code", response.status_code)
+                if response.status_code != 200:
+                    tracing.failed(span, f"answered {response.status_code}")
             break
         except httpx.TimeoutException as error:
             raise StepError(f"no answer from {url} in time ({type(error).__name__})") from error
@@ -75,8 +82,9 @@ async def call(client: httpx.AsyncClient, url: str, body: Json, headers: Mapping
 
 
 def trace(headers: Mapping[str, str], transaction: str) -> dict[str, str]:
-    """The headers to pass on with a call."""
-    return {**{name: headers[name] for name in TRACE_HEADERS if name in headers}, "x-request-id": transaction}
+    """The headers to pass on with a call. Where spans are made here, the context is theirs to pass on."""
+    passed = () if tracing.enabled() else TRACE_HEADERS
+    return {**{name: headers[name] for name in passed if name in headers}, "x-request-id": transaction}
 
 
 @dataclass(frozen=True)

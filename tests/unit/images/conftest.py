@@ -218,9 +218,9 @@ class Starter:
         for process in self.running:
             process.stop()
 
-    def platform(self, redis: Redis) -> dict[str, Process]:
-        """App, MCA, NPA and WPA."""
-        store = {"REDIS_CLUSTER_NODES": redis.seeds, "REDIS_PASSWORD": PASSWORD}
+    def platform(self, redis: Redis, **more: str) -> dict[str, Process]:
+        """App, MCA, NPA and WPA; ``more`` is for all of them."""
+        store = {"REDIS_CLUSTER_NODES": redis.seeds, "REDIS_PASSWORD": PASSWORD, **more}
         npa = self("agent", "npa", AGENT_TYPE="npa", AGENT_SPECIALIZATION="nutrition", **store)
         wpa = self("agent", "wpa", AGENT_TYPE="wpa", **store)
         peers = {"PEERS": f"npa={npa.url},wpa={wpa.url}", "PEERS_GRPC": f"npa=127.0.0.1:{npa.grpc_port},wpa=127.0.0.1:{wpa.grpc_port}"}

@@ -74,6 +74,13 @@ def test_energy_is_mifflin_st_jeor() -> None:
         ({"AGENTS": "=http://mca"}, "is not name=http://host"),
         ({"AGENTS_GRPC": "mca=host"}, "AGENTS_GRPC is 'mca=host'"),
         ({"LOG_LEVEL": "all"}, "one of DEBUG"),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "collector:4317"}, "wanted http://host:port"),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector"}, "wanted http://host:port"),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318/v1/traces"}, "wanted http://host:port"),
+        ({"OTEL_TRACES_SAMPLER_ARG": "1.5"}, "a ratio is between 0 and 1"),
+        ({"OTEL_TRACES_SAMPLER_ARG": "-0.1"}, "a ratio is between 0 and 1"),
+        ({"OTEL_TRACES_SAMPLER_ARG": "nan"}, "a ratio is between 0 and 1"),
+        ({"OTEL_BSP_MAX_QUEUE_SIZE": "0"}, "room for 1 to 100000 spans"),
     ],
 )
 def test_a_wrong_setting_is_named(environ: dict[str, str], reason: str) -> None:
