@@ -75,7 +75,7 @@ unit: $(VENV)/ready redis-server promtool ## the fast tests: no cluster, servers
 	$(BIN)/pytest tests/unit
 
 test: lint sanity redis-server promtool postgresql-server up ## everything CI runs: lint, sanity, the platform itself, molecule, unit, redis and cluster tests
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/molecule test --all --exclude istio --exclude gateway --exclude monitoring  # `make mesh`, `make monitoring`
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/molecule test --all --exclude istio --exclude gateway --exclude monitoring --exclude tracing  # `make mesh`, `make monitoring`
 	$(BIN)/pytest -n 4 --dist worksteal -m "not slow" --ignore tests/cluster tests
 	$(BIN)/pytest -n 2 --dist loadfile -m "not slow and not alone" tests/cluster
 	$(BIN)/pytest -m "not slow and alone" tests/cluster  # one by one: there is one cluster, and these break it
@@ -86,9 +86,10 @@ mesh: up ## Istio's programs and images (ten minutes of compiling, once), its sc
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/molecule test -s gateway
 	$(BIN)/pytest -m mesh tests/unit/istio tests/cluster
 
-monitoring: up ## Prometheus and kube-state-metrics (some minutes of compiling, once), their images, the scenario with real faults
-	$(PLAYBOOK) -i inventories/local playbooks/images.yml -e platform_monitoring=true
+monitoring: up ## Prometheus, kube-state-metrics and Jaeger (some minutes of compiling, once), their images, the scenarios with real faults
+	$(PLAYBOOK) -i inventories/local playbooks/images.yml -e platform_monitoring=true -e platform_tracing=true
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/molecule test -s monitoring
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/molecule test -s tracing
 	$(BIN)/pytest -m monitoring tests/cluster
 
 compose: podman up ## compose.dev.yml on podman, with the images of the local cluster

@@ -142,10 +142,20 @@ def server(name: str, headers: Mapping[str, str], attributes: Attributes) -> con
 
 
 def client(name: str, attributes: Attributes) -> contextlib.AbstractContextManager[Span]:
-    """A call of ours. What nobody asked for, a check of a backend for example, begins no trace of its own."""
+    """A call of ours."""
+    return _within(name, "CLIENT", attributes)
+
+
+def step(component: str, backend: str) -> contextlib.AbstractContextManager[Span]:
+    """A step of a transaction, by which what a transaction tells of itself is found in its trace."""
+    return _within(f"{component}/{backend}", "INTERNAL", {"progressive.step": f"{component}/{backend}"})
+
+
+def _within(name: str, kind: str, attributes: Attributes) -> contextlib.AbstractContextManager[Span]:
+    """What nobody asked for, a check of a backend for example, begins no trace of its own."""
     if (tracing := _Process.tracing) is None or not tracing.trace.get_current_span().get_span_context().is_valid:
         return contextlib.nullcontext(NOTHING)
-    return tracing.span(name, "CLIENT", attributes)
+    return tracing.span(name, kind, attributes)
 
 
 def failed(span: Span, message: str) -> None:

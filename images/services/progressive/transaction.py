@@ -127,10 +127,12 @@ class Transactor:
         result: T | None = None
         said: Json = {}
         error = ""
-        try:
-            result = await work
-        except (BackendError, StepError) as failure:
-            error, said = first_line(failure), getattr(failure, "answer", {})
+        with tracing.step(self.component, backend) as span:
+            try:
+                result = await work
+            except (BackendError, StepError) as failure:
+                error, said = first_line(failure), getattr(failure, "answer", {})
+                tracing.failed(span, error)
         step = Step(self.component, backend, not error, round(time.perf_counter() - start, 6), error)
         self.durations.labels(backend=backend, ok=str(step.ok).lower()).observe(step.seconds)
         return step, result, said

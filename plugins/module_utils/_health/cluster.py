@@ -100,7 +100,9 @@ class Cluster:
         headers = self.client.request("GET", "/version", timeout=LIST_TIMEOUT)[1]
         return parsedate_to_datetime(str(headers["Date"])).timestamp()
 
-    def http(self, at: Endpoint, method: str, path: str, until: float, body: t.Any = None) -> Answer:
+    def http(
+        self, at: Endpoint, method: str, path: str, until: float, body: t.Any = None, headers: Mapping[str, str] | None = None
+    ) -> Answer:
         """One request to a pod's port, through the API server. Raises PlatformError, with the cause, when no answer comes."""
         left = max(0.1, until - self.clock.now())
         sock = forward(self.client, at.namespace, at.pod, at.port, timeout=min(left, 10.0))
@@ -108,9 +110,9 @@ class Cluster:
         connection = http.client.HTTPConnection(at.pod, at.port)
         connection.sock = sock
         payload = None if body is None else json.dumps(body).encode()
-        headers = {"connection": "close", **({"content-type": "application/json"} if payload is not None else {})}
+        sent = {"connection": "close", **({"content-type": "application/json"} if payload is not None else {}), **(headers or {})}
         try:
-            connection.request(method, path, body=payload, headers=headers)
+            connection.request(method, path, body=payload, headers=sent)
             response = connection.getresponse()
             return Answer(response.status, {key.lower(): value for key, value in response.getheaders()}, response.read())
         except TimeoutError as error:

@@ -20,6 +20,7 @@ from ansible_collections.progressive.platform.plugins.module_utils._health impor
     prometheus,
     redis,
     services,
+    tracing,
     workloads,
 )
 from ansible_collections.progressive.platform.plugins.module_utils._health.model import Check
@@ -89,6 +90,19 @@ KINDS: dict[str, Kind] = {
             "path": {"type": "str", "default": "/api/v1/transaction"},
             "body": {"type": "dict", "default": {}},
             "steps": {"type": "list", "elements": "str", "default": []},
+        },
+    ),
+    "trace": Kind(
+        tracing.trace,
+        {
+            **{name: spec for name, spec in SERVICE.items() if name != "minimum"},
+            "path": {"type": "str", "default": "/api/v1/transaction"},
+            "body": {"type": "dict", "default": {}},
+            "jaeger_namespace": {"type": "str", "required": True},
+            "jaeger_service": {"type": "str", "required": True},
+            "jaeger_port": {"type": "str", "default": "query"},
+            "collector": {"type": "str", "default": ""},
+            "patience": {"type": "float", "default": 15.0},
         },
     ),
     "backups": Kind(

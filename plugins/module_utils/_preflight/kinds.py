@@ -117,6 +117,14 @@ def between(lowest: int, highest: int | None = None, unit: str = "") -> Kind:
 port = between(1, 65535)
 
 
+def share(value: t.Any) -> str | None:
+    """A ratio; also for what stands in an environment, as text."""
+    try:
+        return None if value is None or 0 <= float(value) <= 1 else "0 to 1"
+    except (TypeError, ValueError):
+        return "0 to 1"
+
+
 def port_or_name(value: t.Any) -> str | None:
     if isinstance(value, int) or str(value).isdigit():
         return port(value)

@@ -131,6 +131,11 @@ SHAPES: dict[str, Spec] = {
     "istio_proxy_resources.limits": _AMOUNTS,
     "istio_egress.*": {"type": "dict", "options": {"hosts": {**_TEXTS, "required": True}, "ports": {"type": "dict", "required": True}}},
     "istio_tracing": {"type": "dict", "options": {"service": {"type": "str"}, "port": {"type": "int"}, "sampling": {"type": "float"}}},
+    "tracing_resources.requests": _AMOUNTS,
+    "tracing_resources.limits": _AMOUNTS,
+    "tracing_collector_resources.requests": _AMOUNTS,
+    "tracing_collector_resources.limits": _AMOUNTS,
+    "tracing_transaction": {"type": "dict", "options": {"service": {"type": "str", "required": True}, "port": {}, "path": {}}},
     "monitoring_resources.requests": _AMOUNTS,
     "monitoring_resources.limits": _AMOUNTS,
     "monitoring_small_resources.requests": _AMOUNTS,
@@ -215,6 +220,12 @@ VALUES: dict[str, Kind] = {
     "platform_pools.*.taints.*.effect": kinds.taint_effect,
     "platform_storage_class": kinds.optional_subdomain,
     "platform_cluster_domain": kinds.dns_subdomain,
+    "platform_tracing_namespace": kinds.dns_label,
+    "platform_tracing_collector": kinds.matching(
+        r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)+:[0-9]{1,5}",
+        "service.namespace.svc:port, without http://, as OpenTelemetry over gRPC is served (4317)",
+    ),
+    "platform_tracing_ratio": kinds.share,
     "platform_wait_timeout": between(1, None, "second"),
     "catalog_images.*.repository": kinds.repository,
     "catalog_images.*.tag": kinds.tag,
@@ -320,6 +331,23 @@ VALUES: dict[str, Kind] = {
     "monitoring_user": between(1, 2**31 - 1),
     "monitoring_health_severities.*": kinds.matching("critical|warning|info", "critical, warning or info"),
     "monitoring_health_delay": between(10, 3600, "seconds"),
+    "tracing_secret": kinds.optional_subdomain,
+    "tracing_memory_traces": between(1, 10_000_000, "traces"),
+    "tracing_volume.size": kinds.amount,
+    "tracing_volume.class": kinds.optional_subdomain,
+    "tracing_retention": between(1, 8760, "hours"),
+    "tracing_replicas": between(1, 10),
+    "tracing_resources.requests.*": kinds.amount,
+    "tracing_resources.limits.*": kinds.amount,
+    "tracing_collectors": between(1, 20),
+    "tracing_collector_resources.requests.*": kinds.amount,
+    "tracing_collector_resources.limits.*": kinds.amount,
+    "tracing_queue": between(100, 1_000_000, "spans"),
+    "tracing_priority_class": kinds.dns_subdomain,
+    "tracing_user": between(1, 2**31 - 1),
+    "tracing_transaction.service": kinds.dns_label,
+    "tracing_transaction.path": kinds.http_path,
+    "tracing_health_patience": between(1, 300, "seconds"),
     "istio_revision": kinds.dns_label,
     "istio_namespace": kinds.dns_label,
     "istio_namespaces.*": kinds.dns_label,
@@ -835,6 +863,44 @@ def leaves(path: tuple[t.Any, ...], value: t.Any) -> Iterator[tuple[tuple[t.Any,
         yield path, value
 
 
+# A span in the collector's queue is taken to need this much.
+_SPAN_BYTES = 2048
+
+
+def tracing_rules(values: Values, shared: Values) -> Iterator[Finding]:
+    yield from limits_hold(("tracing_resources",), values["tracing_resources"])
+    yield from limits_hold(("tracing_collector_resources",), values["tracing_collector_resources"])
+    yield from pools_exist(("tracing_pools",), values["tracing_pools"], shared)
+    yield from priority_exists(("tracing_priority_class",), values["tracing_priority_class"], shared)
+    storage, servers = values["tracing_storage"], values["tracing_servers"]
+    web = storage in ("elasticsearch", "opensearch")
+    wanted = "https://host:9200" if web else "host:9042"
+    if storage in ("memory", "badger"):
+        if int(values["tracing_replicas"]) > 1:
+            remedy = f"Each would have a part of the traces; several want elasticsearch, opensearch or cassandra in place of {storage}."
+            yield wrong(("tracing_replicas",), values["tracing_replicas"], "1", remedy)
+        for option in ("tracing_servers", "tracing_secret"):
+            if values[option]:
+                remedy = "Empty it, or say in tracing_storage what it is for."
+                yield wrong((option,), values[option], f"nothing, for {storage} is Jaeger's own", remedy)
+    elif not servers:
+        yield wrong(("tracing_servers",), servers, f"the addresses of the {storage} ({wanted})", "Jaeger would have nowhere to keep a trace.")
+    else:
+        form = r"https?://[^\s/:@]+(:\d{1,5})?(/\S*)?" if web else r"[A-Za-z0-9][-A-Za-z0-9.]*:\d{1,5}"
+        for place, server in enumerate(servers):
+            if not re.fullmatch(form, str(server)):
+                remedy = "User and password belong into Secret tracing_secret." if "@" in str(server) else ""
+                seen = re.sub(r"//[^@]*@", "//***@", str(server))
+                yield wrong(("tracing_servers", str(place)), seen, wanted, remedy)
+    limit = (values["tracing_collector_resources"].get("limits") or {}).get("memory")
+    room = int(quantity(limit) * 2 / 5 / _SPAN_BYTES) if limit is not None else None
+    if room is not None and int(values["tracing_queue"]) > room:
+        remedy = f"Its queue may fill two fifths of its memory, {_SPAN_BYTES} bytes a span. Or raise tracing_collector_resources.limits.memory."
+        yield wrong(("tracing_queue",), values["tracing_queue"], f"at most {room} where a collector may use {limit}", remedy)
+    if storage == "memory" and shared.get("platform_environment") == "production":
+        yield wrong(("tracing_storage",), storage, "one that outlives its pod in production", "Every rollout forgets all traces.", warning=True)
+
+
 def agents_rules(values: Values, shared: Values) -> Iterator[Finding]:
     agents = [agent for agent, spec in values["agents_services"].items() if spec is not None]
     if agents and values["agents_coordinator"] not in agents:
@@ -847,6 +913,7 @@ ROLE_RULES: dict[str, Callable[[Values, Values], Iterator[Finding]]] = {
     "redis_cluster": redis_cluster_rules,
     "mongodb": mongodb_rules,
     "monitoring": monitoring_rules,
+    "tracing": tracing_rules,
     "postgresql": postgresql_rules,
     "agents": agents_rules,
     "istio": mesh.istio_rules,

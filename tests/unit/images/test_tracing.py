@@ -22,9 +22,11 @@ from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_serv
 
 from .conftest import PASSWORD, SERVICES, Process, Redis, Starter, eventually, free_ports, ready
 
-SERVER, CLIENT = 2, 3
+INTERNAL, SERVER, CLIENT = 1, 2, 3
 TREE = {
     ("app", SERVER, "POST /api/v1/transaction"): "",
+    ("app", INTERNAL, "app/redis"): "app",
+    ("app", INTERNAL, "app/mca"): "app",
     ("app", CLIENT, "redis SET"): "app",
     ("app", CLIENT, "redis GET"): "app",
     ("app", CLIENT, "POST /api/v1/plan"): "app",
@@ -32,6 +34,7 @@ TREE = {
     ("mca", CLIENT, "redis SET"): "mca",
     ("mca", CLIENT, "grpc.health.v1.Health/Check"): "mca",
     ("mca", CLIENT, "POST /api/v1/plan"): "mca",
+    ("mca", INTERNAL, "mca/npa/grpc"): "mca",
     ("npa", SERVER, "grpc.health.v1.Health/Check"): "mca",
     ("npa", SERVER, "POST /api/v1/plan"): "mca",
     ("npa", CLIENT, "redis GET"): "npa",
@@ -112,6 +115,8 @@ def test_a_transaction_is_one_trace_without_a_gap(redis: Redis, start: Starter, 
     for span in spans.values():
         if span not in roots:
             assert spans[span.parent].service == TREE.get((span.service, span.kind, span.name), spans[span.parent].service)
+        if span.kind == INTERNAL:
+            assert {one.kind for one in spans.values() if one.parent == span.id} == {CLIENT}, span
     assert not [span.failed for span in spans.values() if span.failed]
     # Nothing else began a trace: not the ratio of zero, the unwanted one, a check of a backend or a probe.
     assert {span.trace for span in collector.spans} == {wanted}
@@ -141,7 +146,7 @@ def test_a_failure_is_in_its_span_without_a_secret(redis: Redis, start: Starter,
     assert transact(app, trace).status_code == 503
     eventually("the failed call has come", lambda: [span for span in collector.of(trace) if span.name == "POST /api/v1/transaction"])
     failed = {span.name: span for span in collector.of(trace) if span.failed}
-    assert set(failed) == {"POST /api/v1/plan", "POST /api/v1/transaction"}
+    assert set(failed) == {"POST /api/v1/plan", "app/mca", "POST /api/v1/transaction"}
     assert failed["POST /api/v1/plan"].attributes["error.type"] == "ConnectError"
     assert PASSWORD not in str(collector.spans)
 
