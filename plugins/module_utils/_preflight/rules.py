@@ -10,6 +10,7 @@ documentation, or an installation that went wrong; see the table "What the origi
 
 from __future__ import annotations
 
+import re
 import typing as t
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -135,7 +136,7 @@ SHAPES: dict[str, Spec] = {
     "tracing_resources.limits": _AMOUNTS,
     "tracing_collector_resources.requests": _AMOUNTS,
     "tracing_collector_resources.limits": _AMOUNTS,
-    "tracing_transaction": {"type": "dict", "options": {"service": {"type": "str", "required": True}, "port": {}, "path": {}}},
+    "tracing_transaction": {"type": "dict", "options": {"service": {"type": "str"}, "port": {}, "path": {}}},
     "monitoring_resources.requests": _AMOUNTS,
     "monitoring_resources.limits": _AMOUNTS,
     "monitoring_small_resources.requests": _AMOUNTS,
@@ -884,7 +885,9 @@ def tracing_rules(values: Values, shared: Values) -> Iterator[Finding]:
                 remedy = "Empty it, or say in tracing_storage what it is for."
                 yield wrong((option,), values[option], f"nothing, for {storage} is Jaeger's own", remedy)
     elif not servers:
-        yield wrong(("tracing_servers",), servers, f"the addresses of the {storage} ({wanted})", "Jaeger would have nowhere to keep a trace.")
+        yield wrong(
+            ("tracing_servers",), servers, f"the addresses of the {storage} ({wanted})", "Jaeger would have nowhere to keep a trace."
+        )
     else:
         form = r"https?://[^\s/:@]+(:\d{1,5})?(/\S*)?" if web else r"[A-Za-z0-9][-A-Za-z0-9.]*:\d{1,5}"
         for place, server in enumerate(servers):
@@ -892,13 +895,19 @@ def tracing_rules(values: Values, shared: Values) -> Iterator[Finding]:
                 remedy = "User and password belong into Secret tracing_secret." if "@" in str(server) else ""
                 seen = re.sub(r"//[^@]*@", "//***@", str(server))
                 yield wrong(("tracing_servers", str(place)), seen, wanted, remedy)
+    if values["tracing_transaction"] and not values["tracing_transaction"].get("service"):
+        yield wrong(("tracing_transaction", "service"), None, "the Service that takes the transaction, or no tracing_transaction at all")
     limit = (values["tracing_collector_resources"].get("limits") or {}).get("memory")
     room = int(quantity(limit) * 2 / 5 / _SPAN_BYTES) if limit is not None else None
     if room is not None and int(values["tracing_queue"]) > room:
-        remedy = f"Its queue may fill two fifths of its memory, {_SPAN_BYTES} bytes a span. Or raise tracing_collector_resources.limits.memory."
+        remedy = (
+            f"Its queue may fill two fifths of its memory, {_SPAN_BYTES} bytes a span. Or raise tracing_collector_resources.limits.memory."
+        )
         yield wrong(("tracing_queue",), values["tracing_queue"], f"at most {room} where a collector may use {limit}", remedy)
     if storage == "memory" and shared.get("platform_environment") == "production":
-        yield wrong(("tracing_storage",), storage, "one that outlives its pod in production", "Every rollout forgets all traces.", warning=True)
+        yield wrong(
+            ("tracing_storage",), storage, "one that outlives its pod in production", "Every rollout forgets all traces.", warning=True
+        )
 
 
 def agents_rules(values: Values, shared: Values) -> Iterator[Finding]:

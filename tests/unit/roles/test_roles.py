@@ -16,7 +16,20 @@ import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
 ROLES = Path(__file__).resolve().parents[3] / "roles"
-NAMES = ["agents", "app", "baseline", "catalog", "gateway", "istio", "mongodb", "monitoring", "postgresql", "redis_cluster", "tracing", "workload"]
+NAMES = [
+    "agents",
+    "app",
+    "baseline",
+    "catalog",
+    "gateway",
+    "istio",
+    "mongodb",
+    "monitoring",
+    "postgresql",
+    "redis_cluster",
+    "tracing",
+    "workload",
+]
 WITH_TASKS = ["agents", "app", "baseline", "gateway", "istio", "mongodb", "monitoring", "postgresql", "redis_cluster", "tracing"]
 VERBS = ["absent", "converge", "deploy", "main", "preflight", "verify"]
 # Of their own playbooks, where a component has them.
