@@ -7,6 +7,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/progressive-platform
 PLAYBOOK := $(BIN)/ansible-playbook
+# What the tests of monitoring and tracing watch, MongoDB's protocol among it.
+WATCHED := ["baseline", "postgresql", "mongodb", "redis_cluster", "app", "agents", "tracing", "monitoring"]
 COPY := build/collection/ansible_collections/progressive/platform
 
 .PHONY: help up down status kubeconfig test test-all mesh monitoring compose lint sanity unit bill bench docs package clean
@@ -87,7 +89,7 @@ mesh: up ## Istio's programs and images (ten minutes of compiling, once), its sc
 	$(BIN)/pytest -m mesh tests/unit/istio tests/cluster
 
 monitoring: up ## Prometheus, kube-state-metrics and Jaeger (some minutes of compiling, once), their images, the scenarios with real faults
-	$(PLAYBOOK) -i inventories/local playbooks/images.yml -e platform_monitoring=true -e platform_tracing=true
+	$(PLAYBOOK) -i inventories/local playbooks/images.yml -e '{"platform_components": $(WATCHED)}'
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/molecule test -s monitoring
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/molecule test -s tracing
 	$(BIN)/pytest -m monitoring tests/cluster
