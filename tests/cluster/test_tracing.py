@@ -10,6 +10,7 @@ With PROGRESSIVE_THERE=1 the platform of the namespace is there already, and sta
 from __future__ import annotations
 
 import http.client
+import itertools
 import json
 import os
 import secrets
@@ -151,15 +152,17 @@ def test_without_a_collector_everything_goes_on_and_health_names_it(traced: Trac
     assert traced.transact()[0] == 200
     traced.kubectl("-n", SYSTEM, "scale", "deployment/otel-collector", "--replicas=0")
     eventually("the collector is gone", lambda: not traced.pods("app=otel-collector", SYSTEM))
-    took, before = [], traced.memory()
-    for _unused in range(300):
-        began = time.monotonic()
-        assert traced.transact()[0] == 200
-        took.append(time.monotonic() - began)
-    grown = traced.memory() - before
-    print(f"300 transactions without a collector: median {sorted(took)[150] * 1000:.0f} ms, grown by {grown / MIB:.1f} MiB")
-    # A span takes about a kilobyte, and 2048 fit into the queue; the rest of them is gone.
-    assert grown < 16 * MIB
+    seconds, sizes = [], [traced.memory()]
+    for _unused in range(2):
+        for _unused in range(300):
+            began = time.monotonic()
+            assert traced.transact()[0] == 200
+            seconds.append(time.monotonic() - began)
+        sizes.append(traced.memory())
+    grown = [(after - before) / MIB for before, after in itertools.pairwise(sizes)]
+    print(f"600 transactions without a collector: median {sorted(seconds)[300] * 1000:.0f} ms, grown by {grown} MiB")
+    # The first 300 fill the queue, the others find it full.
+    assert grown[0] < 24 and grown[1] < 3
     red = {name: check["message"] for name, check in traced.verified().items() if not check["ok"]}
     print(red)
     assert set(red) == {"tracing pods", "trace of a transaction"}

@@ -92,7 +92,7 @@ def ratio(text: str) -> float:
 
 
 def spans(text: str) -> int:
-    """A number of spans to keep; each takes about a kilobyte."""
+    """A number of spans to keep; each takes some kilobytes."""
     number = int(text)
     if not 1 <= number <= 100_000:
         raise ValueError("a queue has room for 1 to 100000 spans")
