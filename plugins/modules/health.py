@@ -25,8 +25,8 @@ attributes:
   check_mode:
     support: full
     details:
-      - Nothing is written to the platform. The keys and rows of checks of databases are not written, and checks of kind V(transaction)
-        are not sent; both are marked in the report. The report itself is written.
+      - Nothing is written to the platform. The keys and rows of checks of databases are not written, and checks of kinds V(transaction)
+        and V(trace) are not sent; both are marked in the report. The report itself is written.
   diff_mode:
     support: none
   idempotent:
@@ -62,6 +62,9 @@ options:
         exposition with these metrics.
       - C(transaction) takes C(namespace), C(service), C(port), C(path), C(body) and C(steps) (C(component), C(backend) or
         C(component/backend)). One request succeeds in every step.
+      - C(trace) takes C(namespace), C(service), C(port), C(path) and C(body) of a transaction, C(jaeger_namespace), C(jaeger_service) and C(jaeger_port)
+        of Jaeger's query API, C(collector) (told where nothing comes) and C(patience) (seconds). The transaction's trace has no gap and a span for every
+        step and the call it made.
       - C(edge) takes C(namespace) and C(service) of a gateway, C(host), C(paths), C(open) (paths that ask for no token; none does, where this is empty),
         C(authority) (a Secret with C(ca.crt)) and C(minimum). Every path leads to a backend, or is refused where it asks for a token.
         Port 80 redirects.
