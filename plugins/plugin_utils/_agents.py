@@ -55,9 +55,13 @@ class Renderer:
     def _together(self, namespace: str, specs: Mapping[Name, Json], everybody: list[str]) -> dict[Name, list[Json] | PlatformError]:
         entries = {name.name: model.options(spec) for name, spec in specs.items()}
         # Its peers must be there by name for the coordinator to be told of them.
-        others = {name: {} for name in [*self.inventory, *everybody] if name not in entries} if self.coordinator in entries else {}
+        others: dict[str, Json] = (
+            {name: {} for name in [*self.inventory, *everybody] if name not in entries} if self.coordinator in entries else {}
+        )
         with self._lock:
-            variables = self._variables("agents", {**self.variables, "platform_namespace": namespace, "agents_services": {**others, **entries}})
+            variables = self._variables(
+                "agents", {**self.variables, "platform_namespace": namespace, "agents_services": {**others, **entries}}
+            )
             services = self._value(variables, "__agents_services")
             wanted = {name: services[name] for name in entries}
             variables = self._variables("workload", {**variables, "workload_services": wanted})

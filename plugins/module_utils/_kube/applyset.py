@@ -74,7 +74,7 @@ class ApplySet:
             NAMESPACES: ",".join(sorted(contents.namespaces - {self.namespace})),
         }
         labels = {ID: self.id, "app.kubernetes.io/managed-by": MANAGER, "app.kubernetes.io/part-of": "progressive-platform"}
-        metadata = {"name": self.parent_name, "namespace": self.namespace, "labels": labels, "annotations": annotations}
+        metadata: dict[str, t.Any] = {"name": self.parent_name, "namespace": self.namespace, "labels": labels, "annotations": annotations}
         if self.owner:
             metadata["ownerReferences"] = [self.owner]
         return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata}

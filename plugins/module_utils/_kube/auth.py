@@ -110,11 +110,11 @@ def _from_options(params: Params) -> Access:
 def _from_pod(env: Mapping[str, str], folder: Path) -> Access:
     """The service account of the pod we run in; its token is renewed by the kubelet, and so read again."""
     host, port = env["KUBERNETES_SERVICE_HOST"], env.get("KUBERNETES_SERVICE_PORT", "443")
-    token = {"value": "", "until": 0.0}
+    token: dict[str, t.Any] = {"value": "", "until": 0.0}
 
     def headers() -> dict[str, str]:
         now = time.monotonic()
-        if now >= float(token["until"]):
+        if now >= token["until"]:
             token.update(value=(folder / "token").read_text(encoding="utf-8").strip(), until=now + TOKEN_SECONDS)
         return {"authorization": f"Bearer {token['value']}"}
 

@@ -6,7 +6,7 @@
 
     event ── Queue ── render, all Agents that wait in one go ── apply, one ApplySet an Agent ── status
                                                                         │
-    event of an object of an Agent ── would an apply change it? ── yes: again; no: its Deployment's state into the status
+    event of an object of an Agent ── is it as it was left? ── no: again; yes: its Deployment's state into the status
 
 Level-based: what an event says is never acted upon, only what is there. So an operator that is killed between two requests goes on by doing
 it all again, and two of them do no harm. Deletion is the API server's: every object is owned by its Agent, and no finalizer is set that
@@ -15,6 +15,7 @@ could be stuck.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import threading
@@ -26,11 +27,11 @@ from datetime import UTC, datetime
 
 from ansible_collections.progressive.platform.plugins.module_utils._health import health
 from ansible_collections.progressive.platform.plugins.module_utils._kube import diagnose
-from ansible_collections.progressive.platform.plugins.module_utils._kube.apply import Engine
-from ansible_collections.progressive.platform.plugins.module_utils._kube.bundle import key_of
+from ansible_collections.progressive.platform.plugins.module_utils._kube.apply import Engine, significant
+from ansible_collections.progressive.platform.plugins.module_utils._kube.bundle import Key, key_of
 from ansible_collections.progressive.platform.plugins.module_utils._kube.client import MERGE_PATCH, ApiError, Client
 from ansible_collections.progressive.platform.plugins.module_utils._kube.discovery import UnknownKind
-from ansible_collections.progressive.platform.plugins.module_utils._kube.unchanged import would_change
+from ansible_collections.progressive.platform.plugins.module_utils._kube.readiness import State, readiness
 from ansible_collections.progressive.platform.plugins.module_utils._operator import model
 from ansible_collections.progressive.platform.plugins.module_utils._operator.model import Json, Name, Outcome
 from ansible_collections.progressive.platform.plugins.module_utils._operator.work import Queue
@@ -53,23 +54,48 @@ def _wall() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
+class Sent(t.NamedTuple):
+    """A document as it was sent (JSON), and a hash of what the object had of it then: values, and which fields are ours."""
+
+    document: bytes
+    state: bytes
+
+    @classmethod
+    def of(cls, document: Json, there: Json, manager: str) -> Sent:
+        text = json.dumps(document, separators=(",", ":")).encode()
+        return cls(text, state_of(there, document, manager))
+
+    def drifted(self, there: Json, manager: str) -> bool:
+        return state_of(there, json.loads(self.document), manager) != self.state
+
+
+def state_of(there: Json, document: Json, manager: str) -> bytes:
+    """The values of what the document names, and the fields its manager owns; when it was written does not matter."""
+    values, owned = significant(there, document, manager)
+    return hashlib.sha256(json.dumps([values, [fields for _time, fields in owned]], sort_keys=True).encode()).digest()
+
+
 @dataclass
 class Known:
-    """What is known of an Agent: itself, what was sent for it (as JSON, by key), its Deployment, and why it could not be applied."""
+    """What is known of an Agent: itself, what was sent for it, its Deployment, and why it could not be applied."""
 
     agent: Json
     status: Json = field(default_factory=dict)  # as it was written last: a watch may be behind our own writes
-    sent: dict[tuple[str, ...], bytes] = field(default_factory=dict)
+    sent: dict[Key, Sent] = field(default_factory=dict)
     deployment: Json | None = None
     failure: str = ""
     generation: int = 0  # the one that was tried last
     looks: int = 0
+    # What a watch showed while it was being applied; None when it is not.
+    meanwhile: list[tuple[str | None, Json]] | None = None
 
 
 class Agents:
     """The controller of Agents; thread-safe. Feed it with ``seen`` and ``owned``, run ``work`` in a thread."""
 
-    def __init__(self, client: Client, render: Render, coordinator: str, clock: Clock | None = None, told: Told = lambda *_a, **_k: None) -> None:
+    def __init__(
+        self, client: Client, render: Render, coordinator: str, clock: Clock | None = None, told: Told = lambda *_a, **_k: None
+    ) -> None:
         self.client = client
         self.render = render
         self.coordinator = coordinator
@@ -110,13 +136,23 @@ class Agents:
         metadata = item["metadata"]
         name = Name(metadata.get("namespace") or "", (metadata.get("labels") or {}).get(model.LABEL) or "")
         known = self.known.get(name)
-        if known is None or not known.sent:  # not an Agent's, or not applied yet: then it is applied anyway
+        if known is None:
+            return
+        with self._lock:
+            if known.meanwhile is not None:  # what it shall be is not known before the apply is over
+                known.meanwhile.append((event, item))
+                return
+        if not known.sent:  # it was not applied yet, and will be
             return
         wanted = known.sent.get(key_of(item))
-        if event == "DELETED" or wanted is None or would_change(json.loads(wanted), item, model.group(known.agent).manager):
+        if event == "DELETED" or wanted is None or wanted.drifted(item, model.group(known.agent).manager):
             self.queue.add(("apply", name))
         if item["kind"] == "Deployment":
-            known.deployment, known.looks = (None if event == "DELETED" else _slim(item)), 0
+            if event != "DELETED":
+                known.deployment = _newer(known.deployment, _slim(item))
+            elif known.deployment and known.deployment["metadata"]["uid"] == metadata["uid"]:
+                known.deployment = None
+            known.looks = 0
             self.queue.add(("status", name))
 
     # ---- work -----------------------------------------------------------------------------------------------------------------
@@ -161,13 +197,18 @@ class Agents:
             return True
         agent, began = known.agent, self.clock.now()
         known.generation = agent["metadata"].get("generation") or 0
+        with self._lock:
+            known.meanwhile = []
         try:
             if isinstance(documents, PlatformError):
                 raise documents
             engine = Engine(self.client, model.group(agent), Context(clock=self.clock), force=True, adopt=False)
             engine.present(model.dressed(documents, agent), prune=True)
-            known.sent = {change.key: json.dumps(change.sent).encode() for change in engine.changes if change.sent}
-            known.deployment = next((_slim(change.after) for change in engine.changes if change.key.kind == "Deployment" and change.after), None)
+            manager = engine.group.manager
+            known.sent = {it.key: Sent.of(it.sent, it.after, manager) for it in engine.changes if it.sent and it.after}
+            for change in engine.changes:
+                if change.key.kind == "Deployment" and change.after and change.sent:
+                    known.deployment = _newer(known.deployment, _slim(change.after))
             known.failure, known.looks = "", 0
             changed = [str(change.key) for change in engine.changes if change.changed]
             if changed:
@@ -177,6 +218,10 @@ class Agents:
             log.warning("Agent %s: %s", name, error.message)
             if isinstance(error, UnknownKind):
                 self.client.discovery.forget()
+        with self._lock:
+            meanwhile, known.meanwhile = known.meanwhile or [], None
+        for event, item in meanwhile:
+            self.owned(event, item)
         self.told("applied", seconds=self.clock.now() - began, ok=not known.failure)
         self._status(name)
         self.queue.add(("apply", name), after=RESYNC)
@@ -201,7 +246,7 @@ class Agents:
     def _trouble(self, known: Known) -> str:
         """What the pods of a Deployment that is not ready suffer from, in one sentence; "" for nothing that could be seen."""
         deployment = known.deployment
-        if deployment is None or model.readiness(deployment).state is model.State.READY:
+        if deployment is None or readiness(deployment).state is State.READY:
             return ""
         for trouble in diagnose.object_troubles(deployment):
             return trouble.reason
@@ -262,11 +307,7 @@ class Platforms:
             return
         spec = platform["spec"]
         began = self.clock.now()
-        chosen = [
-            check
-            for check in self.checks
-            if not spec.get("components") or str(check.get("component")) in spec["components"]
-        ]
+        chosen = [check for check in self.checks if not spec.get("components") or str(check.get("component")) in spec["components"]]
         if spec.get("suspended"):
             outcome: Mapping[str, t.Any] = {"msg": "It is suspended."}
         elif not chosen:
@@ -281,7 +322,9 @@ class Platforms:
                 outcome = {"msg": error.message}
         agents = [{**it.agent, "status": it.status} for place, it in list(self.agents.known.items()) if place.namespace == name.namespace]
         status = model.platform_status(platform, outcome, agents, _wall())
-        self.told("checked", seconds=self.clock.now() - began, ok=status["conditions"][0]["status"] == "True", checks=outcome.get("checks") or [])
+        self.told(
+            "checked", seconds=self.clock.now() - began, ok=status["conditions"][0]["status"] == "True", checks=outcome.get("checks") or []
+        )
         write_status(self.client, "progressiveplatforms", platform, status)
         self.known[name] = {**platform, "status": status}
         if not spec.get("suspended"):
@@ -304,12 +347,15 @@ def write_status(client: Client, plural: str, item: Json, status: Json) -> bool:
     return True
 
 
+def _newer(known: Json | None, item: Json) -> Json:
+    """The one that was written later: resourceVersions of one kind are numbers that grow (Kubernetes 1.35)."""
+    return item if known is None or int(item["metadata"]["resourceVersion"]) >= int(known["metadata"]["resourceVersion"]) else known
+
+
 def _slim(item: Json) -> Json:
     """What the status needs of a Deployment."""
-    metadata = {key: item["metadata"].get(key) for key in ("name", "namespace", "generation")}
+    metadata = {key: item["metadata"].get(key) for key in ("name", "namespace", "generation", "uid", "resourceVersion")}
     containers = [{"image": it.get("image")} for it in item["spec"]["template"]["spec"]["containers"]]
     spec = {**{key: item["spec"][key] for key in ("replicas", "paused") if key in item["spec"]}}
     spec["template"] = {"spec": {"containers": containers}}
     return {"apiVersion": item["apiVersion"], "kind": item["kind"], "metadata": metadata, "spec": spec, "status": item.get("status") or {}}
-
-
