@@ -100,7 +100,9 @@ class Operator:
             thread = threading.Thread(target=work, name=name, daemon=True)
             thread.start()
             self.threads.append(thread)
-        kopf.run(registry=self.handlers(), standalone=True, namespaces=self.settings["namespaces"])
+        # An identity, or kopf asks the system for the name of a user whom an image run as any user does not know.
+        identity: t.Any = self.lease.identity
+        kopf.run(registry=self.handlers(), standalone=True, namespaces=self.settings["namespaces"], identity=identity)
         self.agents.close()
         self.platforms.queue.close()
         self.lease.release()

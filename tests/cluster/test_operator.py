@@ -504,12 +504,12 @@ def test_the_operator_may_do_no_more_than_an_agent_needs(scene: Scene, kubectl: 
         ("create", "deployments", "yes"),
     ):
         group = {"deployments": ".apps", "agents": ".progressive.platform"}.get(resource, "")
-        assert kubectl("--as", USER, "-n", NAMESPACE, "auth", "can-i", verb, resource + group, check=False).split()[-1] == allowed, (
+        assert kubectl("--as", USER, "-n", NAMESPACE, "auth", "can-i", verb, resource + group, check=False).split()[0] == allowed, (
             verb,
             resource,
         )
     for elsewhere in ("default", "kube-system"):
-        assert kubectl("--as", USER, "-n", elsewhere, "auth", "can-i", "create", "deployments.apps", check=False).split()[-1] == "no"
+        assert kubectl("--as", USER, "-n", elsewhere, "auth", "can-i", "create", "deployments.apps", check=False).split()[0] == "no"
 
 
 # ---- the whole ----------------------------------------------------------------------------------------------------------------

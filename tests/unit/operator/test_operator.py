@@ -11,6 +11,7 @@ import json
 from typing import Any, cast
 
 import pytest
+import yaml
 from ansible_collections.progressive.platform.plugins.module_utils._kube.client import ApiError, Client
 from ansible_collections.progressive.platform.plugins.module_utils._operator import model, work
 from ansible_collections.progressive.platform.plugins.module_utils._operator.controllers import Agents, Sent
@@ -85,7 +86,8 @@ def manifests(inventory: str) -> list[Json]:
     check = {"name": "redis", "kind": "redis", "namespace": "here", "password_secret": {"name": "redis-auth"}, "selector": "app=redis"}
     tls = {"name": "certificates", "kind": "certificates"}
     cluster.vars = {**cluster.variables("agents"), "__operator_gathered": {"rendered": [check, tls]}}
-    return cluster.documents("operator")
+    definitions = _roles.render(cluster.templar, _roles.role_path("operator") / "templates/crds.yaml.j2", cluster.variables("operator"))
+    return [document for document in yaml.safe_load_all(definitions) if document] + cluster.documents("operator")
 
 
 def agent(spec: Json, name: str = "spa", **metadata: Any) -> Json:
@@ -101,8 +103,7 @@ def test_fields_become_options_of_role_workload() -> None:
         assert model.options(spec) == ENTRIES[name]
 
 
-@pytest.mark.parametrize("inventory", INVENTORIES)
-@pytest.mark.parametrize("mesh", [False, True])
+@pytest.mark.parametrize(("inventory", "mesh"), [*((inventory, False) for inventory in INVENTORIES), ("production", True)])
 def test_an_agent_becomes_what_the_role_makes_of_the_same_entry(inventory: str, mesh: bool) -> None:
     """To the last field: the role's own documents, rendered by the role, against those of the operator."""
     changes = {"agents_services": {"mca": {}, **ENTRIES}, "platform_mesh": mesh}
