@@ -16,7 +16,20 @@ import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
 ROLES = Path(__file__).resolve().parents[3] / "roles"
-NAMES = ["agents", "app", "baseline", "catalog", "gateway", "istio", "mongodb", "monitoring", "operator", "postgresql", "redis_cluster", "workload"]
+NAMES = [
+    "agents",
+    "app",
+    "baseline",
+    "catalog",
+    "gateway",
+    "istio",
+    "mongodb",
+    "monitoring",
+    "operator",
+    "postgresql",
+    "redis_cluster",
+    "workload",
+]
 WITH_TASKS = ["agents", "app", "baseline", "gateway", "istio", "mongodb", "monitoring", "operator", "postgresql", "redis_cluster"]
 VERBS = ["absent", "converge", "deploy", "main", "preflight", "verify"]
 # Of their own playbooks, where a component has them.
@@ -110,7 +123,9 @@ def test_role_has_the_six_verbs(role: str) -> None:
 
 @pytest.mark.parametrize("role", NAMES)
 def test_catalog_comes_first(role: str) -> None:
-    wanted = {"catalog": [], "app": ["workload"], "agents": ["workload"], "mongodb": ["workload"], "operator": ["workload"]}.get(role, ["catalog"])
+    wanted = {"catalog": [], "app": ["workload"], "agents": ["workload"], "mongodb": ["workload"], "operator": ["workload"]}.get(
+        role, ["catalog"]
+    )
     named = [entry["role"].rpartition(".")[2] for entry in load(role, "meta/main.yml")["dependencies"]]
     assert named == wanted
 
