@@ -9,9 +9,11 @@ CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/progressive-platform
 PLAYBOOK := $(BIN)/ansible-playbook
 # What the tests of monitoring and tracing watch, MongoDB's protocol among it.
 WATCHED := ["baseline", "postgresql", "mongodb", "redis_cluster", "app", "agents", "tracing", "monitoring"]
+# Scenarios whose images are not built by default: `make mesh`, `make monitoring`, `make operator`.
+OTHERS := istio gateway monitoring tracing operator
 COPY := build/collection/ansible_collections/progressive/platform
 
-.PHONY: help up down status kubeconfig test test-all mesh monitoring compose lint sanity unit bill bench docs package clean
+.PHONY: help up down status kubeconfig test test-all mesh monitoring operator compose lint sanity unit bill bench docs package clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -42,6 +44,7 @@ lint: $(VENV)/ready ## ruff, mypy, yamllint, ansible-lint, changelog fragments
 	rm -rf build/mypy; mkdir -p build/mypy/ansible_collections/progressive; ln -sfn "$(CURDIR)" build/mypy/ansible_collections/progressive/platform
 	MYPYPATH=build/mypy $(BIN)/mypy -p ansible_collections.progressive.platform.plugins
 	cd images/services && MYPYPATH=. ../../$(BIN)/mypy --config-file ../../pyproject.toml -p progressive
+	MYPYPATH=build/mypy $(BIN)/mypy images/operator/run.py
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/ansible-lint --offline --strict
 	$(BIN)/antsibull-changelog lint
 
@@ -77,7 +80,7 @@ unit: $(VENV)/ready redis-server promtool ## the fast tests: no cluster, servers
 	$(BIN)/pytest tests/unit
 
 test: lint sanity redis-server promtool postgresql-server up ## everything CI runs: lint, sanity, the platform itself, molecule, unit, redis and cluster tests
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/molecule test --all --exclude istio --exclude gateway --exclude monitoring --exclude tracing  # `make mesh`, `make monitoring`
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/molecule test --all $(OTHERS:%=--exclude %)
 	$(BIN)/pytest -n 4 --dist worksteal -m "not slow" --ignore tests/cluster tests
 	$(BIN)/pytest -n 2 --dist loadfile -m "not slow and not alone" tests/cluster
 	$(BIN)/pytest -m "not slow and alone" tests/cluster  # one by one: there is one cluster, and these break it
@@ -94,13 +97,18 @@ monitoring: up ## Prometheus, kube-state-metrics and Jaeger (some minutes of com
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/molecule test -s tracing
 	$(BIN)/pytest -m monitoring tests/cluster
 
+operator: up ## the operator's image, its scenario, and what it does on the cluster
+	$(PLAYBOOK) -i inventories/local playbooks/images.yml -e platform_operator=true
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/molecule test -s operator
+	$(BIN)/pytest -m operator tests/cluster
+
 compose: podman up ## compose.dev.yml on podman, with the images of the local cluster
 	$(PLAYBOOK) -i inventories/local playbooks/images.yml -e platform_monitoring=true
 	$(BIN)/pytest tests/compose
 
-test-all: test podman ## and what is slow by nature: long chaos, every step of a kill, the cluster from nothing, the package, the benchmarks
+test-all: test operator podman ## and what is slow by nature: long chaos, every step of a kill, the cluster from nothing, the package, the benchmarks
 	$(BIN)/pytest -n 4 --dist worksteal -m "slow and not mesh and not monitoring" --ignore tests/cluster tests
-	$(BIN)/pytest -m "slow and not mesh and not monitoring" tests/cluster
+	$(BIN)/pytest -m "slow and not mesh and not monitoring and not operator" tests/cluster
 	$(MAKE) down
 	$(MAKE) package bench
 

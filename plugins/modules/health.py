@@ -101,6 +101,10 @@ options:
     description: Whether the task fails when a check is red.
     type: bool
     default: true
+  render_only:
+    description: Whether nothing is looked at, and the valid checks are only returned as RV(rendered), for somebody else to carry out.
+    type: bool
+    default: false
   settle:
     description:
       - How long a red answer may still turn green, in seconds, when O(wait=false). Endpoints, for one, follow their pods after a moment.
@@ -154,19 +158,24 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+rendered:
+  description: The checks as O(checks) takes them.
+  type: list
+  elements: dict
+  returned: with O(render_only=true)
 ok:
   description: Whether every check is green.
   type: bool
-  returned: always
+  returned: with O(render_only=false)
 cluster:
   description: Name of the cluster.
   type: str
-  returned: always
+  returned: with O(render_only=false)
 checks:
   description: Every result, in the order of the checks.
   type: list
   elements: dict
-  returned: always
+  returned: with O(render_only=false)
   contains:
     name:
       description: Name of the check.

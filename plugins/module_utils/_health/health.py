@@ -32,6 +32,7 @@ ARGUMENTS: dict[str, t.Any] = {
     "cluster": {"type": "str", "default": "cluster"},
     "reports_dir": {"type": "path"},
     "fail": {"type": "bool", "default": True},
+    "render_only": {"type": "bool", "default": False},
     "settle": {"type": "float", "default": 3.0},
     "timeout": {"type": "float", "default": 30.0},
     **WAIT,
@@ -46,6 +47,8 @@ def run(params: Params, context: Context) -> Outcome:
     if params["roles"]:
         raise PlatformError("Checks of roles are rendered on the controller; without the action plugin give them in checks.")
     checks = parse(params["checks"])
+    if params["render_only"]:
+        return {"changed": False, "rendered": list(params["checks"])}
     if not checks:
         raise PlatformError("There is nothing to check: name roles or checks. A report without checks would be green and say nothing.")
     patience = Patience(settle=params["wait_timeout"] if params["wait"] else params["settle"], timeout=params["timeout"])

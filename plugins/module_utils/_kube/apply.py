@@ -98,7 +98,8 @@ CLUSTER_WIDE = frozenset(
 
 @dataclass
 class Change:
-    """What became of one object. ``action``: created, configured, unchanged, pruned, deleted or kept; the object as the server shows it."""
+    """What became of one object. ``action``: created, configured, unchanged, pruned, deleted or kept; the object as the server shows it, and the document
+    as it was ``sent``."""
 
     key: Key
     api_version: str
@@ -106,6 +107,7 @@ class Change:
     before: Json | None = None
     after: Json | None = None
     warnings: list[str] = field(default_factory=list)
+    sent: Json | None = None
 
     @property
     def changed(self) -> bool:
@@ -231,10 +233,18 @@ def bundle_scopes(documents: Iterable[Document]) -> dict[tuple[str, str], bool]:
 
 
 class Engine:
-    """One run of one set against one API server."""
+    """One run of one set against one API server. Without ``adopt`` an object that is there and was made by somebody else is an error."""
 
     def __init__(
-        self, client: Client, group: ApplySet, context: Context, *, force: bool = False, scale_in: bool = True, diff: bool = False
+        self,
+        client: Client,
+        group: ApplySet,
+        context: Context,
+        *,
+        force: bool = False,
+        scale_in: bool = True,
+        diff: bool = False,
+        adopt: bool = True,
     ) -> None:
         self.client = client
         self.group = group
@@ -242,6 +252,7 @@ class Engine:
         self.force = force
         self.scale_in = scale_in
         self.diff = diff
+        self.adopt = adopt
         self.dry_run = "All" if context.check else None
         self.changes: list[Change] = []
         self.secrets: set[str] = set()
@@ -372,9 +383,11 @@ class Engine:
             raise
         path = resource.path(key.namespace, key.name)
         guarded = key.kind == "StatefulSet" and not self.scale_in
-        if before is None and (self.diff or self.context.check or guarded):
+        if before is None and (self.diff or self.context.check or guarded or not self.adopt):
             before = self.client.find(path)
             before = named(before, resource) if before else None
+            if before is not None and not self.adopt and not applied_by(before, self.group.manager):
+                raise PlatformError(foreign(key, before))
         if guarded and before is not None:
             document = not_smaller(document, before)
         if key.kind in bundle.WEBHOOKS and before is not None:
@@ -404,7 +417,7 @@ class Engine:
             action = "configured" if moved and old != new else "unchanged"
         if key.kind in GATES and not self.context.check:
             after = self._established(resource, key, after)
-        return self._note(Change(key, document["apiVersion"], action, before, after, warnings))
+        return self._note(Change(key, document["apiVersion"], action, before, after, warnings, document))
 
     def _note(self, change: Change) -> Change:
         self._applied[change.key] = change
@@ -682,6 +695,13 @@ class Engine:
             "before": bundle.dump([before]) if before else "",
             "after": bundle.dump([after]) if after else "",
         }
+
+
+def foreign(key: Key, there: Json) -> str:
+    """Why an object that is there cannot be taken over, by the server's own book of who wrote it."""
+    writers = sorted({str(entry.get("manager")) for entry in there["metadata"].get("managedFields") or [] if not entry.get("subresource")})
+    by = f" (by {', '.join(writers)})" if writers else ""
+    return f"{key}: it is there already, made by somebody else{by}. Choose another name, or delete it there where it comes from."
 
 
 def _exact(contents: Contents, home: str) -> Contents:

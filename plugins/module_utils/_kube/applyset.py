@@ -15,7 +15,7 @@ import base64
 import hashlib
 import typing as t
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 PART_OF = "applyset.kubernetes.io/part-of"
 ID = "applyset.kubernetes.io/id"
@@ -41,10 +41,11 @@ class Contents:
 
 @dataclass(frozen=True)
 class ApplySet:
-    """The set ``name`` whose parent lives in ``namespace``."""
+    """The set ``name`` whose parent lives in ``namespace``; with an ``owner`` (an ownerReference) the parent goes when its owner does."""
 
     name: str
     namespace: str
+    owner: dict[str, t.Any] | None = field(default=None, compare=False)
 
     @property
     def parent_name(self) -> str:
@@ -73,7 +74,9 @@ class ApplySet:
             NAMESPACES: ",".join(sorted(contents.namespaces - {self.namespace})),
         }
         labels = {ID: self.id, "app.kubernetes.io/managed-by": MANAGER, "app.kubernetes.io/part-of": "progressive-platform"}
-        metadata = {"name": self.parent_name, "namespace": self.namespace, "labels": labels, "annotations": annotations}
+        metadata: dict[str, t.Any] = {"name": self.parent_name, "namespace": self.namespace, "labels": labels, "annotations": annotations}
+        if self.owner:
+            metadata["ownerReferences"] = [self.owner]
         return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata}
 
     def contents(self, parent: dict[str, t.Any] | None) -> Contents:

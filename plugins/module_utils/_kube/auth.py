@@ -5,8 +5,8 @@
 """Who we are to which API server: from options, a kubeconfig, or the pod we run in (private: may change without notice).
 
 Credentials that stand in the kubeconfig (certificates, tokens, a password) are read here, because importing the
-``kubernetes`` package costs 0.3-0.5 s a task. Everything that has to be obtained first (exec plugins, auth providers,
-several merged files, a pod's rotating token) goes through that package's own loader.
+``kubernetes`` package costs 0.3-0.5 s a task. So is a pod's own token. Everything that has to be obtained first (exec plugins, auth
+providers, several merged files) goes through that package's own loader.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import os
 import ssl
 import tempfile
 import threading
+import time
 import typing as t
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -29,7 +30,8 @@ try:
 except ImportError:  # pragma: no cover - ansible-core itself needs PyYAML; only sanity's import test lacks it
     yaml = None  # type: ignore[assignment]
 
-SERVICE_ACCOUNT_TOKEN = "/var/run/secrets/kubernetes.io/serviceaccount/token"  # noqa: S105 - a path, not a token
+SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+TOKEN_SECONDS = 60.0  # how long a pod's token is used before it is read again; the kubelet renews it long before it ends
 # The keys of a kubeconfig user that hold a credential and not a way to get one.
 STATIC_USER = frozenset(
     {
@@ -78,8 +80,8 @@ def access(params: Params, environment: Mapping[str, str] | None = None) -> Acce
     files = [os.path.expanduser(part) for part in given.split(os.pathsep) if part]
     if not files:
         usual = os.path.expanduser("~/.kube/config")
-        if not os.path.exists(usual) and env.get("KUBERNETES_SERVICE_HOST") and os.path.exists(SERVICE_ACCOUNT_TOKEN):
-            return _from_loader(None, None, "the pod's service account")
+        if not os.path.exists(usual) and env.get("KUBERNETES_SERVICE_HOST") and (SERVICE_ACCOUNT / "token").exists():
+            return _from_pod(env, SERVICE_ACCOUNT)
         files = [usual]
     source = "the kubeconfig option" if named else "KUBECONFIG" if given else "its usual place"
     present = [file for file in files if os.path.exists(file)]
@@ -102,6 +104,27 @@ def _from_options(params: Params) -> Access:
         origin="options host and api_key",
         tls=_tls(params.get("ca_cert"), None, None, params.get("validate_certs", True)),
         headers=lambda: headers,
+    )
+
+
+def _from_pod(env: Mapping[str, str], folder: Path) -> Access:
+    """The service account of the pod we run in; its token is renewed by the kubelet, and so read again."""
+    host, port = env["KUBERNETES_SERVICE_HOST"], env.get("KUBERNETES_SERVICE_PORT", "443")
+    token: dict[str, t.Any] = {"value": "", "until": 0.0}
+
+    def headers() -> dict[str, str]:
+        now = time.monotonic()
+        if now >= token["until"]:
+            token.update(value=(folder / "token").read_text(encoding="utf-8").strip(), until=now + TOKEN_SECONDS)
+        return {"authorization": f"Bearer {token['value']}"}
+
+    space = folder / "namespace"
+    return Access(
+        server=f"https://{f'[{host}]' if ':' in host else host}:{port}",
+        origin="the pod's service account",
+        tls=_tls(str(folder / "ca.crt"), None, None, True),
+        namespace=space.read_text(encoding="utf-8").strip() if space.exists() else "default",
+        headers=headers,
     )
 
 
@@ -178,7 +201,7 @@ def _material(section: Mapping[str, t.Any], key: str, base: str) -> str | bytes 
 
 
 def _from_loader(
-    files: str | None, context: str | None, origin: str, namespace: str | None = None, user: Mapping[str, t.Any] | None = None
+    files: str, context: str | None, origin: str, namespace: str | None = None, user: Mapping[str, t.Any] | None = None
 ) -> Access:
     try:
         import kubernetes.client
@@ -190,10 +213,7 @@ def _from_loader(
     settings: t.Any = kubernetes.client.Configuration()
     load: t.Any = kubernetes.config  # untyped
     try:
-        if files is None:
-            load.load_incluster_config(client_configuration=settings)
-        else:
-            load.load_kube_config(config_file=files, context=context, client_configuration=settings)
+        load.load_kube_config(config_file=files, context=context, client_configuration=settings)
     except Exception as error:  # the loader raises what its plugins raise
         raise PlatformError(f"{origin} cannot be used: {error}. Try `kubectl version` with the same kubeconfig and context.") from error
     lock = threading.Lock()

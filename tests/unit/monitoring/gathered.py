@@ -14,7 +14,7 @@ from ansible_collections.progressive.platform.plugins.module_utils._monitoring i
 from ansible_collections.progressive.platform.plugins.module_utils._run import Context
 from ansible_collections.progressive.platform.tests.unit.roles.rendering import Cluster
 
-COMPONENTS = ["baseline", "postgresql", "redis_cluster", "app", "agents", "tracing", "monitoring"]
+COMPONENTS = ["baseline", "postgresql", "redis_cluster", "app", "agents", "tracing", "operator", "monitoring"]
 # Everything that can be watched is there: backups too.
 CHANGES: dict[str, t.Any] = {
     "platform_components": COMPONENTS,

@@ -55,6 +55,9 @@ class Cluster:
         if role in ("app", "agents"):
             source = "workload"
             variables = _roles.role_variables(self.templar, variables | {"workload_services": variables[f"__{role}_services"]}, "workload")
+        if role == "operator":  # which brings in the agents' variables
+            known = {"__operator_gathered": {"rendered": []}, **self.variables("agents")}
+            variables = _roles.role_variables(self.templar, known, "operator")
         ((_unused, names, problem),) = _roles.values(self.templar, variables, [f"__{source}_templates"])
         assert not problem
         found: list[Document] = []

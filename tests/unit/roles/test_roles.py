@@ -25,12 +25,13 @@ NAMES = [
     "istio",
     "mongodb",
     "monitoring",
+    "operator",
     "postgresql",
     "redis_cluster",
     "tracing",
     "workload",
 ]
-WITH_TASKS = ["agents", "app", "baseline", "gateway", "istio", "mongodb", "monitoring", "postgresql", "redis_cluster", "tracing"]
+WITH_TASKS = ["agents", "app", "baseline", "gateway", "istio", "mongodb", "monitoring", "operator", "postgresql", "redis_cluster", "tracing"]
 VERBS = ["absent", "converge", "deploy", "main", "preflight", "verify"]
 # Of their own playbooks, where a component has them.
 MORE_VERBS = {
@@ -123,7 +124,9 @@ def test_role_has_the_six_verbs(role: str) -> None:
 
 @pytest.mark.parametrize("role", NAMES)
 def test_catalog_comes_first(role: str) -> None:
-    wanted = {"catalog": [], "app": ["workload"], "agents": ["workload"], "mongodb": ["workload"]}.get(role, ["catalog"])
+    wanted = {"catalog": [], "app": ["workload"], "agents": ["workload"], "mongodb": ["workload"], "operator": ["workload"]}.get(
+        role, ["catalog"]
+    )
     named = [entry["role"].rpartition(".")[2] for entry in load(role, "meta/main.yml")["dependencies"]]
     assert named == wanted
 
