@@ -221,7 +221,7 @@ def test_names_and_texts_cannot_leave_their_quotes() -> None:
 
 BAD: list[tuple[dict[str, Any], str]] = [
     ({"members": 0}, "at least 1"),
-    ({"users": {"shop": {"password": "x"}}}, "allowed are connection_limit, settings"),
+    ({"users": {"shop": {"password": "x"}}}, "allowed are connection_limit, roles, settings"),
     ({"databases": {"shop": {}}}, "has no owner"),
     ({"databases": {"shop": {"owner": "shop", "grants": {"report": "all"}}}}, "report: all"),
 ]
