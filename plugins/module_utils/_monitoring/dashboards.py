@@ -15,7 +15,7 @@ import re
 import typing as t
 from collections.abc import Mapping
 
-from ansible_collections.progressive.platform.plugins.module_utils._monitoring.model import PLACEHOLDER, UNITS, Item
+from ansible_collections.progressive.platform.plugins.module_utils._monitoring.model import PLACEHOLDER, UNITS, Item, queries
 from ansible_collections.progressive.platform.plugins.module_utils._run import PlatformError
 
 try:
@@ -46,7 +46,9 @@ def document(wanted: Item) -> Item:
     variable = builders.DatasourceVariable(SOURCE).label("Prometheus").type("prometheus")
     made = builders.Dashboard(wanted["title"]).uid(uid(wanted)).tags([TAG]).readonly().timezone("browser")
     made = made.refresh("30s").time("now-1h", "now").tooltip(models.DashboardCursorSync.CROSSHAIR).with_variable(variable)
-    made = made.link(builders.DashboardLink("Platform").type(models.DashboardLinkType.DASHBOARDS).tags([TAG]).as_dropdown(True).keep_time(True))
+    made = made.link(
+        builders.DashboardLink("Platform").type(models.DashboardLinkType.DASHBOARDS).tags([TAG]).as_dropdown(True).keep_time(True)
+    )
     for row in wanted["rows"]:
         made = made.with_row(builders.Row(row["title"]))
         for entry in row["panels"]:
@@ -59,27 +61,32 @@ def panel(wanted: Item) -> t.Any:
     """A panel's builder: a line over time, one number, or a bar for each."""
     source = models.DataSourceRef(type_val="prometheus", uid="${" + SOURCE + "}")
     made = {"line": timeseries.Panel, "number": stat.Panel, "bars": bargauge.Panel}[wanted["kind"]]()
-    made = made.title(wanted["title"]).unit(unit(wanted["unit"])).datasource(source).span(WIDTHS[wanted["kind"]]).height(HEIGHTS[wanted["kind"]])
+    made = (
+        made.title(wanted["title"])
+        .unit(unit(wanted["unit"]))
+        .datasource(source)
+        .span(WIDTHS[wanted["kind"]])
+        .height(HEIGHTS[wanted["kind"]])
+    )
     if wanted["means"]:
         made = made.description(wanted["means"])
     if wanted["kind"] == "line":
         made = made.fill_opacity(8).show_points(words.VisibilityMode.NEVER).min(0)
-        made = made.legend(common.VizLegendOptions().display_mode(words.LegendDisplayMode.LIST).placement(words.LegendPlacement.BOTTOM).show_legend(True))
+        made = made.legend(
+            common.VizLegendOptions().display_mode(words.LegendDisplayMode.LIST).placement(words.LegendPlacement.BOTTOM).show_legend(True)
+        )
     if wanted["warning"] is not None or wanted["bad"] is not None:
         steps = [models.Threshold(value=None, color=GOOD)]
-        steps += [models.Threshold(value=wanted[limit], color=color) for limit, color in (("warning", WARNING), ("bad", BAD)) if wanted[limit] is not None]
+        steps += [
+            models.Threshold(value=wanted[limit], color=color)
+            for limit, color in (("warning", WARNING), ("bad", BAD))
+            if wanted[limit] is not None
+        ]
         made = made.thresholds(builders.ThresholdsConfig().mode(models.ThresholdsMode.ABSOLUTE).steps(steps))
     for index, (legend, expression) in enumerate(queries(wanted).items()):
         query = prometheus.Dataquery().expr(expression).legend_format(spoken(legend)).ref_id(chr(ord("A") + index)).datasource(source)
         made = made.with_target(query.range() if wanted["kind"] == "line" else query.instant())
     return made
-
-
-def queries(wanted: Item) -> dict[str, str]:
-    """A panel's expressions by what is written beside each."""
-    if wanted["expr"]:
-        return {wanted["legend"] or wanted["title"]: str(wanted["expr"]).strip()}
-    return {str(legend): str(expression).strip() for legend, expression in wanted["queries"].items()}
 
 
 def unit(name: str) -> str:

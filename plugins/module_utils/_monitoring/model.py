@@ -125,7 +125,9 @@ def read(wishes: Mapping[str, t.Any]) -> list[Component]:
         targets = [_complete(TARGET, entry, f"{name}: target {_label(entry, 'job')}", problems) for entry in wish.get("targets") or []]
         rules = [_complete(RULE, entry, f"{name}: rule {_label(entry, 'alert', 'record')}", problems) for entry in wish.get("rules") or []]
         problems += [f"{name}: {problem}" for rule in rules if rule for problem in _nonsense(rule)]
-        boards = [_complete(DASHBOARD, entry, f"{name}: dashboard {_label(entry, 'name')}", problems) for entry in wish.get("dashboards") or []]
+        boards = [
+            _complete(DASHBOARD, entry, f"{name}: dashboard {_label(entry, 'name')}", problems) for entry in wish.get("dashboards") or []
+        ]
         problems += [f"{name}: dashboard {board['name']}: {problem}" for board in boards if board for problem in _unseen(board)]
         found.append(Component(name, targets, rules, boards))
     if not problems:
@@ -133,6 +135,13 @@ def read(wishes: Mapping[str, t.Any]) -> list[Component]:
     if problems:
         raise PlatformError("What is to be watched is not valid: " + "; ".join(problems) + ".", problems=problems)
     return found
+
+
+def queries(wanted: Item) -> dict[str, str]:
+    """A panel's expressions by what is written beside each."""
+    if wanted["expr"]:
+        return {wanted["legend"] or wanted["title"]: str(wanted["expr"]).strip()}
+    return {str(legend): str(expression).strip() for legend, expression in wanted["queries"].items()}
 
 
 def spoken(summary: str) -> str:

@@ -127,7 +127,9 @@ def logins(values: Mapping[str, str], key: str, name: str, user: User) -> dict[s
     settings = user.settings if user.system else {**user.settings, "role": name}
     return {
         name: dataclasses.replace(user, password=valid.get(name, ""), over=bool(valid) and name not in valid),
-        other: dataclasses.replace(user, settings=settings, password=valid.get(other, ""), over=other not in valid, of=name, roles=frozenset()),
+        other: dataclasses.replace(
+            user, settings=settings, password=valid.get(other, ""), over=other not in valid, of=name, roles=frozenset()
+        ),
     }
 
 

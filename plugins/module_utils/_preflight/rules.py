@@ -805,10 +805,21 @@ def monitoring_rules(values: Values, shared: Values) -> Iterator[Finding]:
     yield from limits_hold(("monitoring_resources",), values["monitoring_resources"])
     yield from limits_hold(("monitoring_small_resources",), values["monitoring_small_resources"])
     yield from limits_hold(("monitoring_grafana_resources",), values["monitoring_grafana_resources"])
-    if missing := [key for key in ("currency", "cpu_hour", "memory_hour", "storage_month") if values["monitoring_prices"] and key not in values["monitoring_prices"]]:
-        yield wrong(("monitoring_prices",), "some prices", f"{', '.join(missing)} too", "What has no price counts as one of 0: say so, or empty it.")
+    if missing := [
+        key
+        for key in ("currency", "cpu_hour", "memory_hour", "storage_month")
+        if values["monitoring_prices"] and key not in values["monitoring_prices"]
+    ]:
+        yield wrong(
+            ("monitoring_prices",), "some prices", f"{', '.join(missing)} too", "What has no price counts as one of 0: say so, or empty it."
+        )
     if values["monitoring_grafana"] and values["monitoring_provider"] == "operator":
-        yield wrong(("monitoring_grafana",), True, "false with an operator's stack", "That one has a Grafana, which finds the dashboards by their label.")
+        yield wrong(
+            ("monitoring_grafana",),
+            True,
+            "false with an operator's stack",
+            "That one has a Grafana, which finds the dashboards by their label.",
+        )
     if values["monitoring_grafana"] and not values["monitoring_dashboards"]:
         yield wrong(("monitoring_dashboards",), False, "true where Grafana is", "It would come up empty.")
     yield from pools_exist(("monitoring_pools",), values["monitoring_pools"], shared)

@@ -46,7 +46,15 @@ def components(inventory: str) -> list[model.Component]:
 
 @functools.cache
 def gathered(inventory: str) -> dict[str, t.Any]:
-    options = {"roles": [], "components": wishes(inventory), "namespace": "monitoring", "labels": {}, "runbooks": RUNBOOKS, "dashboards": True, "folder": "Platform"}
+    options = {
+        "roles": [],
+        "components": wishes(inventory),
+        "namespace": "monitoring",
+        "labels": {},
+        "runbooks": RUNBOOKS,
+        "dashboards": True,
+        "folder": "Platform",
+    }
     return gather.run({**options, "operator_labels": {"release": "stack"}}, Context())
 
 
@@ -54,5 +62,7 @@ def gathered(inventory: str) -> dict[str, t.Any]:
 def manifests(inventory: str, provider: str = "builtin", grafana: bool = False) -> list[dict[str, t.Any]]:
     changes = {**CHANGES, "monitoring_provider": provider, "monitoring_grafana": grafana}
     cluster = Cluster(inventory, changes)
-    cluster.vars = cluster.vars | {"__monitoring_gathered": gathered(inventory) | ({} if grafana or provider == "operator" else {"dashboards": []})}
+    cluster.vars = cluster.vars | {
+        "__monitoring_gathered": gathered(inventory) | ({} if grafana or provider == "operator" else {"dashboards": []})
+    }
     return cluster.documents("monitoring")

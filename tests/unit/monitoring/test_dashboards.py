@@ -95,7 +95,9 @@ def test_prometheus_understands_every_query(inventory: str, tmp_path: Path) -> N
     rules = [{"record": f"query:{index}", "expr": expression} for index, expression in enumerate(sorted(expressions))]
     path = tmp_path / "queries.yml"
     path.write_text(yaml.safe_dump({"groups": [{"name": "queries", "rules": rules}]}))
-    done = subprocess.run([str(shutil.which("promtool")), "check", "rules", str(path)], capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(
+        [str(shutil.which("promtool")), "check", "rules", str(path)], capture_output=True, text=True, timeout=120, check=False
+    )
     assert done.returncode == 0 and f"{len(rules)} rules found" in done.stdout, done.stdout + done.stderr
 
 
@@ -174,4 +176,6 @@ def test_grafana_asks_everybody_who_they_are_and_has_no_password_in_its_manifest
     assert mounted == set(boards(inventory)) <= {one["metadata"]["name"] for one in sent if one["kind"] == "ConfigMap"}
     (config,) = (one for one in sent if one["metadata"]["name"] == "grafana-config")
     sources = yaml.safe_load(config["data"]["datasources.yaml"])["datasources"]
-    assert sources[0]["url"] == "http://prometheus.monitoring.svc.cluster.local:9090" and not any("secureJsonData" in one for one in sources)
+    assert sources[0]["url"] == "http://prometheus.monitoring.svc.cluster.local:9090" and not any(
+        "secureJsonData" in one for one in sources
+    )

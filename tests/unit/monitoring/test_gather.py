@@ -31,7 +31,15 @@ ALERT = {
 
 
 def gathered(wish: dict[str, t.Any], **options: t.Any) -> dict[str, t.Any]:
-    given = {"roles": [], "components": {"shop": wish}, "namespace": "watch", "labels": {"a": "b"}, "operator_labels": {}, "runbooks": "", "dashboards": False}
+    given = {
+        "roles": [],
+        "components": {"shop": wish},
+        "namespace": "watch",
+        "labels": {"a": "b"},
+        "operator_labels": {},
+        "runbooks": "",
+        "dashboards": False,
+    }
     return gather.run({**given, **options}, Context())
 
 

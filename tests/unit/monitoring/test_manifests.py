@@ -102,7 +102,9 @@ def test_everything_that_is_scraped_is_there_with_its_port(inventory: str) -> No
             for pod in chosen:
                 ports = {port["name"] for container in pod["spec"]["containers"] for port in container.get("ports", [])}
                 # A sidecar's port is one of the pod that is injected.
-                assert target["port"] in ports | ({"http-envoy-prom"} if target["number"] else set()), f"{target['job']}: no port {target['port']}"
+                assert target["port"] in ports | ({"http-envoy-prom"} if target["number"] else set()), (
+                    f"{target['job']}: no port {target['port']}"
+                )
             assert all(label in pod["metadata"]["labels"] for pod in chosen for label in target["labels"].values())
             checked += 1
     assert checked >= 8
