@@ -32,10 +32,10 @@ options:
   components:
     description:
       - What further components want, by name, with C(targets), C(rules) and C(dashboards) as the files of a role have them.
-      - A target has C(job), C(kind) (C(pods), C(nodes) or C(apiservers)), C(namespace), C(selector) (labels of the pods), C(port) (its name), C(number) (the
-        port that is asked in its place, a sidecar's), C(path), C(scheme), C(verify), C(interval), C(samples) (most samples of a scrape), C(keep) and C(drop) (expressions for names of metrics), C(labels) (of
-        the pods, by the name that samples get), C(honor_labels), and C(through) (an exporter that is asked for each pod, C(address), C(path) and
-        C(target), in which C({pod}) is the pod's name).
+      - A target has C(job), C(kind) (C(pods), C(nodes) or C(apiservers)), C(namespace), C(selector) (labels of the pods), C(port) (its name), C(number)
+        (the port that is asked in its place, a sidecar's), C(path), C(scheme), C(verify), C(interval), C(samples) (most samples of a scrape), C(keep)
+        and C(drop) (expressions for names of metrics), C(labels) (of the pods, by the name that samples get), C(honor_labels), and C(through) (an
+        exporter that is asked for each pod, C(address), C(path) and C(target), in which C({pod}) is the pod's name).
       - A rule has C(expr), C(labels) and C(record), or C(alert) with C(for), C(severity), C(summary) (in which C({pod}) is a label and
         C({value:humanize}) the value by that function), and for its page C(means) and C(do).
       - A dashboard has C(name), C(title) and C(rows), each with C(title) and C(panels). A panel has C(title), C(unit) (C(count), C(share), C(seconds),

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What a role wants watched, as its ``templates/monitoring.yaml.j2`` (targets, rules) and ``dashboards.yaml.j2`` say it (private: may change without notice)."""
+"""What a role wants watched, as its templates ``monitoring.yaml.j2`` and ``dashboards.yaml.j2`` say it (private: may change without notice)."""
 
 from __future__ import annotations
 
