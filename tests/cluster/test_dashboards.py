@@ -33,7 +33,6 @@ PATIENCE = 240.0  # seconds until a rate over five minutes has something to show
 pytestmark = [pytest.mark.slow, pytest.mark.monitoring]
 
 
-
 def playbook(name: str, variables: Path) -> None:
     command = [str(ROOT / ".venv/bin/ansible-playbook"), "-i", "inventories/local", f"playbooks/{name}.yml", "-e", f"@{variables}"]
     environment = {**os.environ, "ANSIBLE_NOCOLOR": "1"}

@@ -60,9 +60,10 @@ def document(wanted: Item) -> Item:
 def panel(wanted: Item) -> t.Any:
     """A panel's builder: a line over time, one number, or a bar for each."""
     source = models.DataSourceRef(type_val="prometheus", uid="${" + SOURCE + "}")
-    made = {"line": timeseries.Panel, "number": stat.Panel, "bars": bargauge.Panel}[wanted["kind"]]()
+    builder: t.Any = {"line": timeseries.Panel, "number": stat.Panel, "bars": bargauge.Panel}[wanted["kind"]]
     made = (
-        made.title(wanted["title"])
+        builder()
+        .title(wanted["title"])
         .unit(unit(wanted["unit"]))
         .datasource(source)
         .span(WIDTHS[wanted["kind"]])
