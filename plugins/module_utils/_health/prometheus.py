@@ -85,7 +85,7 @@ class Server:
 
     def panels(self, wanted: Iterable[Options]) -> list[dict[str, t.Any]]:
         """How each panel of a dashboard went. What cannot be asked is shown as nothing: a chart is no check."""
-        end = self.value("time()") or 0.0
+        end = self.value("vector(time())") or 0.0
         return [
             {
                 **{key: panel[key] for key in ("title", "unit", "kind")},

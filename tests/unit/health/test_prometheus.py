@@ -51,7 +51,7 @@ class Cluster:
         self.values: dict[str, float | None] = {
             prometheus.DELAY: said.get("delay", 7.0),
             prometheus.TOLD: said.get("told", 5.0),
-            "time()": 7200.0,
+            "vector(time())": 7200.0,
         }
         self.series: dict[str, list[t.Any]] = said.get("series", {})
         self.pods: list[str] = said.get("pods", ["prometheus-0"])
