@@ -78,8 +78,9 @@ options:
         (bytes), C(delay) (seconds), C(password_secret) and C(write). One primary that all agree on and the Service leads to, replicas
         that stream and are not behind, slots and archive in order, and a row written to the primary is read from each replica.
       - C(prometheus) takes C(namespace), C(service), C(port), C(minimum) (servers), C(delay) (oldest sample, in seconds), C(severities) (of alerts that
-        turn it red, the others are listed) and C(notifies) (whether a receiver must have been told). Every target is up, no job is without one,
-        no rule fails.
+        turn it red, the others are listed), C(notifies) (whether a receiver must have been told) and C(panels) (of a dashboard, as module
+        P(progressive.platform.monitoring_gather#module) has them; the page draws their last hour). Every target is up, no job is without one, no rule
+        fails.
       - C(redis) takes C(namespace), C(selector), C(port), C(masters), C(replicas_per_master), C(password_secret) (C(name), C(key),
         C(namespace)), C(username), C(tls) (as module P(progressive.platform.redis_cluster#module) takes them), C(certificate_days), C(write) and
         C(title). Every node's view is equal, all slots are served, links are up, shards are spread over nodes and zones, no certificate ends

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: monitoring_gather
-short_description: Gather what components want scraped and alerted about
+short_description: Gather what components want scraped, alerted about and looked at
 version_added: 0.2.0
 description:
   - Every role says in its C(templates/monitoring.yaml.j2) which pods are scraped and which rules hold for it. This puts all of it into the words of
     Prometheus' own configuration, and into those of its operator.
+  - With O(dashboards) it makes Grafana's dashboards of what they say in C(templates/dashboards.yaml.j2), by Grafana's own builders
+    (package grafana-foundation-sdk of PyPI), which are wanted then.
   - A wish that is not complete (an alert without severity, summary or what to do about it, a job of two roles, an unknown option) is refused.
   - With role P(progressive.platform.monitoring#role) among them, every job gets an alert for having no target at all.
 author:
@@ -29,13 +31,16 @@ options:
     default: []
   components:
     description:
-      - What further components want, by name, with C(targets) and C(rules) as the file of a role has them.
-      - A target has C(job), C(kind) (C(pods), C(nodes) or C(apiservers)), C(namespace), C(selector) (labels of the pods), C(port) (its name), C(path),
-        C(scheme), C(verify), C(interval), C(samples) (most samples of a scrape), C(keep) and C(drop) (expressions for names of metrics), C(labels) (of
-        the pods, by the name that samples get), C(honor_labels), and C(through) (an exporter that is asked for each pod, C(address), C(path) and
-        C(target), in which C({pod}) is the pod's name).
+      - What further components want, by name, with C(targets), C(rules) and C(dashboards) as the files of a role have them.
+      - A target has C(job), C(kind) (C(pods), C(nodes) or C(apiservers)), C(namespace), C(selector) (labels of the pods), C(port) (its name), C(number)
+        (the port that is asked in its place, a sidecar's), C(path), C(scheme), C(verify), C(interval), C(samples) (most samples of a scrape), C(keep)
+        and C(drop) (expressions for names of metrics), C(labels) (of the pods, by the name that samples get), C(honor_labels), and C(through) (an
+        exporter that is asked for each pod, C(address), C(path) and C(target), in which C({pod}) is the pod's name).
       - A rule has C(expr), C(labels) and C(record), or C(alert) with C(for), C(severity), C(summary) (in which C({pod}) is a label and
         C({value:humanize}) the value by that function), and for its page C(means) and C(do).
+      - A dashboard has C(name), C(title) and C(rows), each with C(title) and C(panels). A panel has C(title), C(unit) (C(count), C(share), C(seconds),
+        C(bytes), C(bytes/s), C(requests/s), C(operations/s), C(cores), or money as C(EUR/month)), C(kind) (C(line), C(number) or C(bars)), C(expr) and
+        C(legend) (in which C({pod}) is a label) or C(queries) (expressions by legend), C(means), and C(warning) and C(bad) (values from which it is one).
     type: dict
     default: {}
   namespace:
@@ -54,6 +59,14 @@ options:
     description: Address of the pages that alerts point to, a page a role. Empty leaves them without.
     type: str
     default: ""
+  dashboards:
+    description: Whether dashboards are made.
+    type: bool
+    default: false
+  folder:
+    description: Grafana's folder that they are put into.
+    type: str
+    default: Platform
 attributes:
   action_group: {}
   check_mode:
@@ -100,6 +113,11 @@ groups:
   type: dict
 documents:
   description: The same as PodMonitors and PrometheusRules.
+  returned: success
+  type: list
+  elements: dict
+dashboards:
+  description: ConfigMaps with a dashboard each, by the label that Grafana's sidecar looks for.
   returned: success
   type: list
   elements: dict

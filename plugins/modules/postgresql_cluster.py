@@ -69,7 +69,8 @@ options:
     default: []
   users:
     description:
-      - Users that log in, by name, each with C(connection_limit) (-1 for none) and C(settings) (of C(ALTER ROLE SET); others are reset).
+      - Users that log in, by name, each with C(connection_limit) (-1 for none), C(settings) (of C(ALTER ROLE SET); others are reset) and C(roles) of the
+        server that they become members of (C(pg_monitor)); a membership beyond these is left alone.
     type: dict
     default: {}
   user_passwords:

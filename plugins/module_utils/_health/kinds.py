@@ -26,6 +26,7 @@ from ansible_collections.progressive.platform.plugins.module_utils._health impor
 from ansible_collections.progressive.platform.plugins.module_utils._health.model import Check
 from ansible_collections.progressive.platform.plugins.module_utils._health.scene import Looker
 from ansible_collections.progressive.platform.plugins.module_utils._members import credentials
+from ansible_collections.progressive.platform.plugins.module_utils._monitoring.model import PANEL
 from ansible_collections.progressive.platform.plugins.module_utils._run import PlatformError
 
 Spec = dict[str, t.Any]
@@ -183,6 +184,7 @@ KINDS: dict[str, Kind] = {
             "delay": {"type": "float", "default": 60.0},
             "severities": {"type": "list", "elements": "str", "default": ["critical"]},
             "notifies": {"type": "bool", "default": True},
+            "panels": {"type": "list", "elements": "dict", "default": [], "options": PANEL},
         },
     ),
     "redis": Kind(

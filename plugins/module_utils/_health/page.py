@@ -10,7 +10,7 @@ import typing as t
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
-from ansible_collections.progressive.platform.plugins.module_utils._health import drawing
+from ansible_collections.progressive.platform.plugins.module_utils._health import charts, drawing
 from ansible_collections.progressive.platform.plugins.module_utils._health.markup import Child, Html, el, join
 from ansible_collections.progressive.platform.plugins.module_utils._health.model import plural
 from ansible_collections.progressive.platform.plugins.module_utils._health.style import HUES, STYLE
@@ -33,7 +33,9 @@ def page(report: Report) -> str:
         el("title", f"{name} is {verdict}"),
         el("style", Html(STYLE)),
     )
-    body = el("main", _header(report), _wrong(report["checks"]), _where(report), _redis(report), _checks(report), _footer(report))
+    body = el(
+        "main", _header(report), _wrong(report["checks"]), _where(report), _redis(report), _lately(report), _checks(report), _footer(report)
+    )
     return "<!doctype html>\n" + el("html", head, el("body", body), lang="en") + "\n"
 
 
@@ -102,6 +104,19 @@ def _where(report: Report) -> Child:
 def _redis(report: Report) -> Child:
     clusters = (report.get("topology") or {}).get("redis") or []
     return [_ring(cluster) for cluster in clusters]
+
+
+def _lately(report: Report) -> Child:
+    """What the overview's dashboard shows, drawn from the same questions to the same Prometheus."""
+    panels = [panel for check in report["checks"] for panel in (check.get("details") or {}).get("panels") or []]
+    return (
+        [
+            el("h2", "How it went", el("small", "the last hour, as Prometheus saw it")),
+            el("div", [charts.chart(panel) for panel in panels], class_="charts"),
+        ]
+        if panels
+        else None
+    )
 
 
 def _ring(cluster: Entry) -> Html:
@@ -186,7 +201,7 @@ def _details(details: Entry) -> list[Child]:
     """Lists of objects as tables, lists of sentences as lists, plain objects as pairs."""
     drawn: list[Child] = []
     for key, value in details.items():
-        if key == "topology" or value in (None, "", [], {}):
+        if key in ("topology", "panels") or value in (None, "", [], {}):
             continue
         if isinstance(value, list) and all(isinstance(item, Mapping) for item in value):
             drawn.append(_table(key, value))

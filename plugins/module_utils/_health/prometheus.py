@@ -6,17 +6,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import typing as t
 from collections.abc import Iterable, Mapping, Sequence
 from urllib.parse import quote_plus
 
+from ansible_collections.progressive.platform.plugins.module_utils._health.charts import named
 from ansible_collections.progressive.platform.plugins.module_utils._health.cluster import Endpoint
 from ansible_collections.progressive.platform.plugins.module_utils._health.model import Finding, Options, age, plural, verdict
 from ansible_collections.progressive.platform.plugins.module_utils._health.scene import Scene
+from ansible_collections.progressive.platform.plugins.module_utils._monitoring.model import queries
 from ansible_collections.progressive.platform.plugins.module_utils._run import PlatformError
 
 Said = Mapping[str, t.Any]
 
+LOOKED_BACK, STEP = 3600, 60  # seconds that the page's charts show
 ALWAYS = "Watchdog"  # the alert that fires as long as rules are evaluated
 DELAY = "max(time() - timestamp(up))"
 # The receiver of the alert that always fires is told every minute.
@@ -51,6 +56,8 @@ def prometheus(options: Options, scene: Scene, until: float) -> Finding:
             f"{at.pod}: {up} of {plural(len(targets['activeTargets']), 'target')} up, {plural(count, 'rule')}, firing: "
             + (", ".join(sorted(set(others))) or "nothing")
         )
+        if "panels" not in details and options["panels"]:
+            details["panels"] = said.panels(options["panels"])
         details[at.pod] = {"alerts": alerts, "targets": table(targets["activeTargets"])}
     if len(servers) < options["minimum"]:
         problems.append(f"{plural(len(servers), 'ready Prometheus')}, at least {options['minimum']} wanted")
@@ -75,6 +82,31 @@ class Server:
         """The only value of an expression; None when there is none."""
         found = self.ask(f"query?query={quote_plus(expression)}")["result"]
         return float(found[0]["value"][1]) if found else None
+
+    def panels(self, wanted: Iterable[Options]) -> list[dict[str, t.Any]]:
+        """How each panel of a dashboard went. What cannot be asked is shown as nothing: a chart is no check."""
+        end = self.value("vector(time())") or 0.0
+        return [
+            {
+                **{key: panel[key] for key in ("title", "unit", "kind")},
+                "start": end - LOOKED_BACK,
+                "end": end,
+                "lines": [line for legend, expression in queries(dict(panel)).items() for line in self.lines(legend, expression, end)],
+            }
+            for panel in wanted
+        ]
+
+    def lines(self, legend: str, expression: str, end: float) -> list[dict[str, t.Any]]:
+        found: Sequence[Said] = []
+        with contextlib.suppress(PlatformError):
+            path = f"query_range?query={quote_plus(expression)}&start={end - LOOKED_BACK:.0f}&end={end:.0f}&step={STEP}"
+            found = self.ask(path)["result"]
+        lines = []
+        for series in found:
+            points = [[float(moment), float(value)] for moment, value in series["values"]]
+            if points := [point for point in points if math.isfinite(point[1])]:
+                lines.append({"name": named(legend, series["metric"]), "points": points})
+        return lines
 
 
 def target_problems(targets: Sequence[Said], pools: Iterable[str]) -> list[str]:

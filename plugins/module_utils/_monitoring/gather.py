@@ -9,7 +9,7 @@ from __future__ import annotations
 import typing as t
 
 from ansible_collections.progressive.platform.plugins.module_utils._kube.arguments import CONNECTION
-from ansible_collections.progressive.platform.plugins.module_utils._monitoring import scrape
+from ansible_collections.progressive.platform.plugins.module_utils._monitoring import dashboards, scrape
 from ansible_collections.progressive.platform.plugins.module_utils._monitoring.model import RULE, Component, Item, read
 from ansible_collections.progressive.platform.plugins.module_utils._run import Context, Params, PlatformError, Result
 
@@ -22,6 +22,8 @@ ARGUMENTS: dict[str, t.Any] = {
     "labels": {"type": "dict", "default": {}},
     "operator_labels": {"type": "dict", "default": {}},
     "runbooks": {"type": "str", "default": ""},
+    "dashboards": {"type": "bool", "default": False},
+    "folder": {"type": "str", "default": "Platform"},
     **CONNECTION,
 }
 
@@ -43,8 +45,14 @@ def run(params: Params, context: Context) -> Result:
         "scrapes": [scrape.scrape_config(target) for component in components for target in component.targets],
         "groups": {name: found for name, found in groups.items() if found},
         "documents": documents,
+        "dashboards": boards_of(components, params) if params["dashboards"] else [],
         "jobs": [target["job"] for component in components for target in component.targets],
     }
+
+
+def boards_of(components: list[Component], params: Params) -> list[Item]:
+    wanted = [board for component in components for board in component.dashboards]
+    return [dashboards.config_map(board, params["namespace"], params["labels"], params["folder"]) for board in wanted]
 
 
 def complete(components: list[Component]) -> list[Component]:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What a role wants watched, as ``templates/monitoring.yaml.j2`` says it: its targets and its rules (private: may change without notice)."""
+"""What a role wants watched, as its templates ``monitoring.yaml.j2`` and ``dashboards.yaml.j2`` say it (private: may change without notice)."""
 
 from __future__ import annotations
 
@@ -22,6 +22,8 @@ TARGET: Item = {
     "namespace": {"type": "str", "default": ""},
     "selector": {"type": "dict", "default": {}},
     "port": {"type": "str", "default": "metrics"},
+    # Where the pod with that port is asked instead: a sidecar answers for it on a port that no container names.
+    "number": {"type": "int", "default": 0},
     "path": {"type": "str", "default": "/metrics"},
     "scheme": {"type": "str", "default": "http", "choices": ["http", "https"]},
     "verify": {"type": "bool", "default": True},
@@ -56,6 +58,45 @@ RULE: Item = {
 }
 OF_ALERTS = ("severity", "summary", "means", "do")
 
+# Units of panels, and Grafana's word for each. Money is an ISO 4217 code by hour or month: EUR/month.
+UNITS = {
+    "count": "short",
+    "share": "percentunit",
+    "seconds": "s",
+    "bytes": "bytes",
+    "bytes/s": "Bps",
+    "requests/s": "reqps",
+    "operations/s": "ops",
+    "cores": "suffix: cores",
+}
+MONEY = re.compile(r"[A-Z]{3}/(hour|month)")
+
+PANEL: Item = {
+    "title": {"type": "str", "required": True},
+    "unit": {"type": "str", "required": True},
+    "kind": {"type": "str", "default": "line", "choices": ["line", "number", "bars"]},
+    # One expression, or several by what is written beside each; {pod} there is a label.
+    "expr": {"type": "str"},
+    "legend": {"type": "str", "default": ""},
+    "queries": {"type": "dict"},
+    "means": {"type": "str", "default": ""},
+    "warning": {"type": "float"},
+    "bad": {"type": "float"},
+}
+DASHBOARD: Item = {
+    "name": {"type": "str", "required": True},
+    "title": {"type": "str", "required": True},
+    "rows": {
+        "type": "list",
+        "elements": "dict",
+        "required": True,
+        "options": {
+            "title": {"type": "str", "required": True},
+            "panels": {"type": "list", "elements": "dict", "required": True, "options": PANEL},
+        },
+    },
+}
+
 # {pod} and {value:humanize} in a summary, which Jinja leaves alone.
 PLACEHOLDER = re.compile(r"\{(\w+)(?::(\w+))?\}")
 
@@ -66,6 +107,7 @@ class Component(t.NamedTuple):
     name: str
     targets: list[Item]
     rules: list[Item]
+    dashboards: list[Item]
 
     @property
     def alerts(self) -> list[Item]:
@@ -77,18 +119,29 @@ def read(wishes: Mapping[str, t.Any]) -> list[Component]:
     problems: list[str] = []
     found = []
     for name, wish in wishes.items():
-        if not isinstance(wish, Mapping) or set(wish) - {"targets", "rules"}:
-            problems.append(f"role {name} says something else than targets and rules")
+        if not isinstance(wish, Mapping) or set(wish) - {"targets", "rules", "dashboards"}:
+            problems.append(f"role {name} says something else than targets, rules and dashboards")
             continue
         targets = [_complete(TARGET, entry, f"{name}: target {_label(entry, 'job')}", problems) for entry in wish.get("targets") or []]
         rules = [_complete(RULE, entry, f"{name}: rule {_label(entry, 'alert', 'record')}", problems) for entry in wish.get("rules") or []]
         problems += [f"{name}: {problem}" for rule in rules if rule for problem in _nonsense(rule)]
-        found.append(Component(name, targets, rules))
+        boards = [
+            _complete(DASHBOARD, entry, f"{name}: dashboard {_label(entry, 'name')}", problems) for entry in wish.get("dashboards") or []
+        ]
+        problems += [f"{name}: dashboard {board['name']}: {problem}" for board in boards if board for problem in _unseen(board)]
+        found.append(Component(name, targets, rules, boards))
     if not problems:
         problems += _twice(found)
     if problems:
         raise PlatformError("What is to be watched is not valid: " + "; ".join(problems) + ".", problems=problems)
     return found
+
+
+def queries(wanted: Item) -> dict[str, str]:
+    """A panel's expressions by what is written beside each."""
+    if wanted["expr"]:
+        return {wanted["legend"] or wanted["title"]: str(wanted["expr"]).strip()}
+    return {str(legend): str(expression).strip() for legend, expression in wanted["queries"].items()}
 
 
 def spoken(summary: str) -> str:
@@ -121,9 +174,23 @@ def _nonsense(rule: Item) -> Iterator[str]:
             yield f"alert {rule['alert']} has no {', '.join(missing)}"
 
 
+def _unseen(board: Item) -> Iterator[str]:
+    if not re.fullmatch(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?", board["name"]) or len(board["name"]) > 30:
+        yield "a name has at most 30 small letters, digits and dashes"
+    for panel in (panel for row in board["rows"] for panel in row["panels"]):
+        if bool(panel["expr"]) == bool(panel["queries"]):
+            yield f"panel {panel['title']} has either expr or queries"
+        if panel["unit"] not in UNITS and not MONEY.fullmatch(panel["unit"]):
+            yield f"panel {panel['title']} has unit {panel['unit']}; there are {', '.join(UNITS)}, and money (EUR/month)"
+
+
 def _twice(components: Iterable[Component]) -> Iterator[str]:
     owners: dict[str, str] = {}
+    boards: dict[str, str] = {}
     for component in components:
+        for board in component.dashboards:
+            if (owner := boards.setdefault(board["name"], component.name)) != component.name:
+                yield f"dashboard {board['name']} is of role {owner} and of role {component.name}"
         for target in component.targets:
             owner = owners.setdefault(target["job"], component.name)
             if owner != component.name:

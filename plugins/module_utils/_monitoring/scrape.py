@@ -59,6 +59,8 @@ def relabelings(target: Item) -> list[Item]:
 def pod_labels(target: Item) -> list[Item]:
     made = [_copy(source, label) for label, source in OF_PODS.items()]
     made += [_copy("pod_label_" + re.sub(r"\W", "_", source), label) for label, source in target["labels"].items()]
+    if target["number"]:
+        made.append(_copy("pod_ip", "__address__") | {"regex": "(.+)", "replacement": f"${{1}}:{target['number']}"})
     through = target["through"]
     if through:
         before, _unused, after = through["target"].partition("{pod}")

@@ -127,7 +127,9 @@ def logins(values: Mapping[str, str], key: str, name: str, user: User) -> dict[s
     settings = user.settings if user.system else {**user.settings, "role": name}
     return {
         name: dataclasses.replace(user, password=valid.get(name, ""), over=bool(valid) and name not in valid),
-        other: dataclasses.replace(user, settings=settings, password=valid.get(other, ""), over=other not in valid, of=name),
+        other: dataclasses.replace(
+            user, settings=settings, password=valid.get(other, ""), over=other not in valid, of=name, roles=frozenset()
+        ),
     }
 
 
@@ -148,9 +150,10 @@ def wanted(params: Params, passwords: Mapping[str, str], system: Mapping[str, Us
         raise PlatformError(f"members is {params['members']}; at least 1 is wanted.")
     users = dict(system or {})
     for name, options in params["users"].items():
-        given = _options(f"users.{name}", options, {"connection_limit", "settings"})
+        given = _options(f"users.{name}", options, {"connection_limit", "settings", "roles"})
         settings = {key: str(value) for key, value in (given.get("settings") or {}).items()}
-        users |= logins(passwords, name, name, User(int(given.get("connection_limit", -1)), settings))
+        roles = frozenset(given.get("roles") or ())
+        users |= logins(passwords, name, name, User(int(given.get("connection_limit", -1)), settings, roles=roles))
     databases: dict[str, Database] = {}
     for name, options in params["databases"].items():
         given = _options(f"databases.{name}", options, {"owner", "extensions", "grants"})

@@ -131,6 +131,7 @@ class User:
 
     A server knows one password a role, so a user whose password changes has two logins that take turns: itself, and one that is a member ``of`` it and
     works as it. One that is ``over`` has no password any more. Of a ``system`` user, one of Patroni's own, nothing but the password is ours.
+    ``roles`` are the server's own that it is a member of.
     """
 
     connections: int = -1
@@ -140,6 +141,7 @@ class User:
     attributes: str = ""
     over: bool = False
     system: bool = False
+    roles: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)

@@ -52,6 +52,8 @@ def _user(name: str, wanted: User, there: User | None) -> Iterator[Statement]:
             yield _plain(f"ALTER ROLE {role} SET {identifier(key)} TO {literal(value)}")
     for key in sorted(set(settings) - set(wanted.settings)):
         yield _plain(f"ALTER ROLE {role} RESET {identifier(key)}")
+    for group in sorted(wanted.roles - (there.roles if there else frozenset())):
+        yield _plain(f"GRANT {identifier(group)} TO {role}")
 
 
 def _database(name: str, wanted: Database, there: Database | None) -> Iterator[Statement]:

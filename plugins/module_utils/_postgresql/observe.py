@@ -36,7 +36,8 @@ ARCHIVE = (
 )
 RESTART = "select name, setting, coalesce(unit, '') from pg_settings where context = 'postmaster'"
 USERS = (
-    "select a.rolname, a.rolconnlimit, a.rolpassword, s.setconfig::text from pg_authid a "
+    "select a.rolname, a.rolconnlimit, a.rolpassword, s.setconfig::text, "
+    "(select array_agg(r.rolname::text)::text from pg_auth_members m join pg_authid r on r.oid = m.roleid where m.member = a.oid) from pg_authid a "
     "left join pg_db_role_setting s on s.setrole = a.oid and s.setdatabase = 0 where a.rolcanlogin and (not a.rolsuper or a.rolname = 'postgres')"
 )
 DATABASES = "select datname, pg_get_userbyid(datdba) from pg_database where not datistemplate and datallowconn"
@@ -163,7 +164,10 @@ def archive_of(rows: Sequence[Row]) -> Archive:
 
 
 def users_of(rows: Iterable[Row]) -> dict[str, User]:
-    return {str(name): User(int(limit or -1), settings_of(config), stored or "") for name, limit, stored, config in rows}
+    return {
+        str(name): User(int(limit or -1), settings_of(config), stored or "", roles=frozenset(_array(roles or "{}")))
+        for name, limit, stored, config, roles in rows
+    }
 
 
 def settings_of(array: str | None) -> dict[str, str]:

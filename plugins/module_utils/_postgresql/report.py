@@ -103,7 +103,7 @@ def topology(picture: Picture) -> t.Any:
     found: Json = {"members": members, "config": picture.observation.config or {}}
     if facts and picture.desired.objects:
         found["users"] = {
-            name: {"connection_limit": user.connections, "settings": dict(user.settings)}
+            name: {"connection_limit": user.connections, "settings": dict(user.settings), "roles": sorted(user.roles)}
             for name, user in facts.users.items()
             if name in picture.desired.users
         }

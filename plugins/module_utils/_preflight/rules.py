@@ -124,7 +124,10 @@ SHAPES: dict[str, Spec] = {
         "type": "dict",
         "options": {"owner": {"type": "str", "required": True}, "extensions": _TEXTS, "grants": {"type": "dict"}},
     },
-    "postgresql_users.*": {"type": "dict", "options": {"connection_limit": {"type": "int"}, "settings": {"type": "dict"}}},
+    "postgresql_users.*": {
+        "type": "dict",
+        "options": {"connection_limit": {"type": "int"}, "settings": {"type": "dict"}, "roles": {"type": "list", "elements": "str"}},
+    },
     "app_agents.*": {"type": "str"},
     "istio_resources.requests": _AMOUNTS,
     "istio_resources.limits": _AMOUNTS,
@@ -139,6 +142,8 @@ SHAPES: dict[str, Spec] = {
     "tracing_transaction": {"type": "dict", "options": {"service": {"type": "str"}, "port": {}, "path": {}}},
     "monitoring_resources.requests": _AMOUNTS,
     "monitoring_resources.limits": _AMOUNTS,
+    "monitoring_grafana_resources.requests": _AMOUNTS,
+    "monitoring_grafana_resources.limits": _AMOUNTS,
     "monitoring_small_resources.requests": _AMOUNTS,
     "monitoring_small_resources.limits": _AMOUNTS,
     "gateway_resources.requests": _AMOUNTS,
@@ -327,6 +332,10 @@ VALUES: dict[str, Kind] = {
     "monitoring_resources.limits.*": kinds.amount,
     "monitoring_small_resources.requests.*": kinds.amount,
     "monitoring_small_resources.limits.*": kinds.amount,
+    "monitoring_grafana_address": kinds.matching(r"https?://\S+", "an address (https://grafana.example.com), or nothing", empty=True),
+    "monitoring_grafana_resources.requests.*": kinds.amount,
+    "monitoring_grafana_resources.limits.*": kinds.amount,
+    "monitoring_prices.currency": kinds.matching("[A-Z]{3}", "a code of three capitals (EUR)"),
     "monitoring_secret": kinds.optional_subdomain,
     "monitoring_priority_class": kinds.dns_subdomain,
     "monitoring_user": between(1, 2**31 - 1),
@@ -759,6 +768,8 @@ def postgresql_rules(values: Values, shared: Values) -> Iterator[Finding]:
     for variable in ("postgresql_users", "postgresql_databases"):
         for taken in sorted(set(values[variable]) & _POSTGRESQL_BUILT_IN):
             yield Finding(name((variable, taken)), f"the name {taken}", "another name", "PostgreSQL or Patroni has one of that name.")
+    if values["postgresql_exporter"] and "monitor" in users:
+        yield wrong(("postgresql_users", "monitor"), "monitor", "another name", "The exporter logs in by that name.")
     for user in sorted(users):
         if f"{user}_2" in users:
             remedy = f"{user}_2 is the login that takes turns with {user} when its password changes."
@@ -805,6 +816,8 @@ def mongodb_rules(values: Values, shared: Values) -> Iterator[Finding]:
     for path, value in walk((), values["mongodb_config"]):
         if ".".join(path) in _MONGODB_OWN:
             yield wrong(("mongodb_config", *path), value, "other directives", "The role sets this one: use its variable, or leave it.")
+    if values["mongodb_exporter"] and "monitor" in values["mongodb_users"]:
+        yield wrong(("mongodb_users", "monitor"), "monitor", "another name", "The exporter logs in by that name.")
     if "admin" in values["mongodb_users"]:
         yield Finding(name(("mongodb_users", "admin")), "the name admin", "another name", "The administrator has it.")
 
@@ -820,6 +833,24 @@ _RECEIVER_SECRETS = {
 def monitoring_rules(values: Values, shared: Values) -> Iterator[Finding]:
     yield from limits_hold(("monitoring_resources",), values["monitoring_resources"])
     yield from limits_hold(("monitoring_small_resources",), values["monitoring_small_resources"])
+    yield from limits_hold(("monitoring_grafana_resources",), values["monitoring_grafana_resources"])
+    if missing := [
+        key
+        for key in ("currency", "cpu_hour", "memory_hour", "storage_month")
+        if values["monitoring_prices"] and key not in values["monitoring_prices"]
+    ]:
+        yield wrong(
+            ("monitoring_prices",), "some prices", f"{', '.join(missing)} too", "What has no price counts as one of 0: say so, or empty it."
+        )
+    if values["monitoring_grafana"] and values["monitoring_provider"] == "operator":
+        yield wrong(
+            ("monitoring_grafana",),
+            True,
+            "false with an operator's stack",
+            "That one has a Grafana, which finds the dashboards by their label.",
+        )
+    if values["monitoring_grafana"] and not values["monitoring_dashboards"]:
+        yield wrong(("monitoring_dashboards",), False, "true where Grafana is", "It would come up empty.")
     yield from pools_exist(("monitoring_pools",), values["monitoring_pools"], shared)
     yield from priority_exists(("monitoring_priority_class",), values["monitoring_priority_class"], shared)
     receivers = [str(receiver.get("name")) for receiver in values["monitoring_receivers"]]

@@ -11,7 +11,7 @@ import typing as t
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from ansible_collections.progressive.platform.plugins.module_utils._health import prometheus
+from ansible_collections.progressive.platform.plugins.module_utils._health import charts, prometheus
 from ansible_collections.progressive.platform.plugins.module_utils._health.cluster import Answer, Endpoint
 from ansible_collections.progressive.platform.plugins.module_utils._health.scene import Scene
 from ansible_collections.progressive.platform.plugins.module_utils._run import Clock
@@ -24,7 +24,9 @@ OPTIONS = {
     "delay": 60.0,
     "severities": ["critical"],
     "notifies": True,
+    "panels": [],
 }
+PANEL = {"title": "Requests", "unit": "requests/s", "kind": "line", "expr": "rate(asked[5m])", "legend": "agent {agent}", "queries": None}
 
 
 def target(pool: str = "app", health: str = "up", error: str = "", **labels: str) -> dict[str, t.Any]:
@@ -46,7 +48,12 @@ class Cluster:
         self.pools: list[str] = said.get("pools", ["app"])
         self.rules: list[t.Any] = said.get("rules", [rule("Watchdog", "none")])
         self.alertmanagers: list[t.Any] = said.get("alertmanagers", [{"url": "http://10.0.0.9:9093/api/v2/alerts"}])
-        self.values: dict[str, float | None] = {prometheus.DELAY: said.get("delay", 7.0), prometheus.TOLD: said.get("told", 5.0)}
+        self.values: dict[str, float | None] = {
+            prometheus.DELAY: said.get("delay", 7.0),
+            prometheus.TOLD: said.get("told", 5.0),
+            "vector(time())": 7200.0,
+        }
+        self.series: dict[str, list[t.Any]] = said.get("series", {})
         self.pods: list[str] = said.get("pods", ["prometheus-0"])
 
     def endpoints(self, namespace: str, service: str, port: str) -> list[Endpoint]:
@@ -60,8 +67,15 @@ class Cluster:
             "/api/v1/rules": {"groups": [{"name": "app", "rules": self.rules}]},
             "/api/v1/alertmanagers": {"activeAlertmanagers": self.alertmanagers},
             "/api/v1/query": {},
+            "/api/v1/query_range": {},
         }[asked.path]
-        if asked.path.endswith("query"):
+        if asked.path.endswith("query_range"):
+            asks = parse_qs(asked.query)
+            assert (asks["start"], asks["end"], asks["step"]) == (["3600"], ["7200"], ["60"])
+            if asks["query"][0] not in self.series:
+                return Answer(400, {}, b'{"status": "error", "error": "no such thing"}')
+            data = {"resultType": "matrix", "result": self.series[asks["query"][0]]}
+        elif asked.path.endswith("query"):
             value = self.values[parse_qs(asked.query)["query"][0]]
             data = {"resultType": "vector", "result": [] if value is None else [{"metric": {}, "value": [1.0, str(value)]}]}
         return Answer(200, {}, json.dumps({"status": "success", "data": data}).encode())
@@ -130,3 +144,31 @@ def test_an_answer_that_is_none_is_said() -> None:
     cluster.http = lambda *_: Answer(503, {}, b"Service Unavailable")  # type: ignore[method-assign]
     with pytest.raises(Exception, match="answered 503: Service Unavailable"):
         prometheus.prometheus(OPTIONS, Scene(cluster, Clock()), 1e9)  # type: ignore[arg-type]
+
+
+def test_panels_are_drawn_and_a_question_that_fails_is_no_check() -> None:
+    series = {"rate(asked[5m])": [{"metric": {"agent": "mca"}, "values": [[3600, "0"], [3660, "2.5"], [3720, "NaN"]]}]}
+    finding = look(options={"panels": [PANEL, {**PANEL, "title": "Broken", "expr": "nonsense("}]}, series=series)
+    requests, broken = finding.details["panels"]
+    assert finding.ok and requests["lines"] == [{"name": "agent mca", "points": [[3600.0, 0.0], [3660.0, 2.5]]}] and broken["lines"] == []
+    drawn, empty = charts.chart(requests), charts.chart(broken)
+    assert drawn.count("<path") == 1 and "agent mca" in drawn and "2.5 requests/s" in drawn and "nothing yet" in empty
+    # From the bottom to the top, at the left, for an hour is a minute wide.
+    assert 'd="M3.0 81.0L8.4 3.0"' in drawn
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "words"),
+    [
+        (0.9995, "share", "100 %"),
+        (0.0123, "seconds", "12.3 ms"),
+        (7200.0, "seconds", "2 h"),
+        (3 * 2**30, "bytes", "3 GiB"),
+        (2048.0, "bytes/s", "2 KiB/s"),
+        (12345.0, "count", "12,345"),
+        (1.5, "cores", "1.5 cores"),
+        (0.0, "bytes", "0 B"),
+    ],
+)
+def test_values_are_spoken(value: float, unit: str, words: str) -> None:
+    assert charts.spoken(value, unit) == words

@@ -9,18 +9,19 @@ from __future__ import annotations
 import functools
 import typing as t
 
-from ansible_collections.progressive.platform.plugins.action.monitoring_gather import wishes_of
+from ansible_collections.progressive.platform.plugins.action.monitoring_gather import BOARDS, wishes_of
 from ansible_collections.progressive.platform.plugins.module_utils._monitoring import gather, model
 from ansible_collections.progressive.platform.plugins.module_utils._run import Context
 from ansible_collections.progressive.platform.tests.unit.roles.rendering import Cluster
 
-COMPONENTS = ["baseline", "postgresql", "redis_cluster", "app", "agents", "tracing", "operator", "monitoring"]
+COMPONENTS = ["baseline", "istio", "gateway", "postgresql", "redis_cluster", "mongodb", "app", "agents", "tracing", "operator", "monitoring"]
 # Everything that can be watched is there: backups too.
 CHANGES: dict[str, t.Any] = {
     "platform_components": COMPONENTS,
     "postgresql_backup_storage": {"volume": {"size": "100Gi", "class": "fast-ssd"}},
     "redis_cluster_backup_storage": {"volume": {"size": "100Gi", "class": "fast-ssd"}},
     "redis_cluster_backup_drill_maximum_age": 26.0,
+    "monitoring_prices": {"currency": "EUR", "cpu_hour": 0.03, "memory_hour": 0.004, "storage_month": 0.1},
 }
 RUNBOOKS = "https://example.com/alerts"
 
@@ -29,6 +30,12 @@ RUNBOOKS = "https://example.com/alerts"
 def wishes(inventory: str) -> dict[str, t.Any]:
     cluster = Cluster(inventory, CHANGES)
     found = {role: wishes_of(cluster.templar, cluster.vars, role) for role in COMPONENTS}
+    if inventory == "production":  # and what stands in for MongoDB where that cannot be had
+        other = Cluster(inventory, {**CHANGES, "mongodb_engine": "ferretdb"})
+        found["mongodb"]["rules"] += wishes_of(other.templar, other.vars, "mongodb")["rules"]
+    for role, wish in found.items():
+        if boards := wishes_of(cluster.templar, cluster.vars, role, BOARDS):
+            wish["dashboards"] = boards
     return {role: wish for role, wish in found.items() if wish}
 
 
@@ -39,13 +46,23 @@ def components(inventory: str) -> list[model.Component]:
 
 @functools.cache
 def gathered(inventory: str) -> dict[str, t.Any]:
-    options = {"roles": [], "components": wishes(inventory), "namespace": "monitoring", "labels": {}, "runbooks": RUNBOOKS}
+    options = {
+        "roles": [],
+        "components": wishes(inventory),
+        "namespace": "monitoring",
+        "labels": {},
+        "runbooks": RUNBOOKS,
+        "dashboards": True,
+        "folder": "Platform",
+    }
     return gather.run({**options, "operator_labels": {"release": "stack"}}, Context())
 
 
 @functools.cache
-def manifests(inventory: str, provider: str = "builtin") -> list[dict[str, t.Any]]:
-    changes = {**CHANGES, "monitoring_provider": provider}
+def manifests(inventory: str, provider: str = "builtin", grafana: bool = False) -> list[dict[str, t.Any]]:
+    changes = {**CHANGES, "monitoring_provider": provider, "monitoring_grafana": grafana}
     cluster = Cluster(inventory, changes)
-    cluster.vars = cluster.vars | {"__monitoring_gathered": gathered(inventory)}
+    cluster.vars = cluster.vars | {
+        "__monitoring_gathered": gathered(inventory) | ({} if grafana or provider == "operator" else {"dashboards": []})
+    }
     return cluster.documents("monitoring")

@@ -31,7 +31,15 @@ ALERT = {
 
 
 def gathered(wish: dict[str, t.Any], **options: t.Any) -> dict[str, t.Any]:
-    given = {"roles": [], "components": {"shop": wish}, "namespace": "watch", "labels": {"a": "b"}, "operator_labels": {}, "runbooks": ""}
+    given = {
+        "roles": [],
+        "components": {"shop": wish},
+        "namespace": "watch",
+        "labels": {"a": "b"},
+        "operator_labels": {},
+        "runbooks": "",
+        "dashboards": False,
+    }
     return gather.run({**given, **options}, Context())
 
 
@@ -120,7 +128,7 @@ def test_a_job_without_targets_is_an_alert_where_monitoring_is() -> None:
         ({"rules": [{key: value for key, value in ALERT.items() if key != "severity"}]}, "alert ShopSlow has no severity"),
         ({"rules": [{"expr": "1"}]}, "a rule is an alert or a record (1)"),
         ({"rules": ["1"]}, "shop: rule ? is str, not a mapping"),
-        ({"alerts": []}, "role shop says something else than targets and rules"),
+        ({"alerts": []}, "role shop says something else than targets, rules and dashboards"),
     ],
 )
 def test_what_is_not_complete_is_refused(wish: dict[str, t.Any], words: str) -> None:

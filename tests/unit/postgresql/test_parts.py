@@ -207,6 +207,15 @@ def test_of_patronis_own_users_only_the_passwords_are_ours() -> None:
     ]
 
 
+def test_roles_of_the_server_are_granted_once_and_to_the_first_login_only() -> None:
+    given = {name: option.get("default") for name, option in ARGUMENTS.items()}
+    desired = wanted({**given, "users": {"monitor": {"roles": ["pg_monitor"]}}}, {"monitor": "never-shown"})
+    assert desired.users["monitor"].roles == {"pg_monitor"} and desired.users["monitor_2"].roles == frozenset()
+    assert 'GRANT "pg_monitor" TO "monitor"' in [one.shown for one in objects.missing(desired, Facts())]
+    there = {name: dataclasses.replace(user, roles=frozenset({"pg_monitor", "pg_read_all_data"})) for name, user in desired.users.items()}
+    assert not [one for one in objects.missing(desired, Facts(users=there)) if "GRANT" in one.shown]
+
+
 def test_a_higher_grant_is_left_alone() -> None:
     more = dataclasses.replace(THERE, databases={"shop": dataclasses.replace(THERE.databases["shop"], grants={"report": "write"})})
     assert texts(more) == []
@@ -221,7 +230,7 @@ def test_names_and_texts_cannot_leave_their_quotes() -> None:
 
 BAD: list[tuple[dict[str, Any], str]] = [
     ({"members": 0}, "at least 1"),
-    ({"users": {"shop": {"password": "x"}}}, "allowed are connection_limit, settings"),
+    ({"users": {"shop": {"password": "x"}}}, "allowed are connection_limit, roles, settings"),
     ({"databases": {"shop": {}}}, "has no owner"),
     ({"databases": {"shop": {"owner": "shop", "grants": {"report": "all"}}}}, "report: all"),
 ]

@@ -11,12 +11,13 @@ import (
 	_ "github.com/coredns/coredns/plugin/health"
 	_ "github.com/coredns/coredns/plugin/kubernetes"
 	_ "github.com/coredns/coredns/plugin/loadbalance"
+	_ "github.com/coredns/coredns/plugin/metrics"
 	_ "github.com/coredns/coredns/plugin/ready"
 	_ "github.com/coredns/coredns/plugin/reload"
 )
 
 // The order in which plugins see a query, not the order of the configuration file.
-var order = []string{"reload", "errors", "health", "ready", "cache", "loadbalance", "kubernetes", "forward"}
+var order = []string{"reload", "errors", "health", "ready", "prometheus", "cache", "loadbalance", "kubernetes", "forward"}
 
 func main() {
 	dnsserver.Directives = order
