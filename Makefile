@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/progressive-platform
 PLAYBOOK := $(BIN)/ansible-playbook
 # What the tests of monitoring and tracing watch, MongoDB's protocol among it.
-WATCHED := ["baseline", "postgresql", "mongodb", "redis_cluster", "app", "agents", "tracing", "monitoring"]
+WATCHED := ["baseline", "postgresql", "mongodb", "redis_cluster", "app", "agents", "tracing", "monitoring", "autoscaling"]
 COPY := build/collection/ansible_collections/progressive/platform
 
 .PHONY: help up down status kubeconfig test test-all mesh monitoring compose lint sanity unit bill bench docs package clean
@@ -77,7 +77,7 @@ unit: $(VENV)/ready redis-server promtool ## the fast tests: no cluster, servers
 	$(BIN)/pytest tests/unit
 
 test: lint sanity redis-server promtool postgresql-server up ## everything CI runs: lint, sanity, the platform itself, molecule, unit, redis and cluster tests
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/molecule test --all --exclude istio --exclude gateway --exclude monitoring --exclude tracing  # `make mesh`, `make monitoring`
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/molecule test --all --exclude istio --exclude gateway --exclude monitoring --exclude tracing --exclude autoscaling  # `make mesh`, `make monitoring`
 	$(BIN)/pytest -n 4 --dist worksteal -m "not slow" --ignore tests/cluster tests
 	$(BIN)/pytest -n 2 --dist loadfile -m "not slow and not alone" tests/cluster
 	$(BIN)/pytest -m "not slow and alone" tests/cluster  # one by one: there is one cluster, and these break it
@@ -88,10 +88,11 @@ mesh: up ## Istio's programs and images (ten minutes of compiling, once), its sc
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/molecule test -s gateway
 	$(BIN)/pytest -m mesh tests/unit/istio tests/cluster
 
-monitoring: up ## Prometheus, kube-state-metrics and Jaeger (some minutes of compiling, once), their images, the scenarios with real faults
+monitoring: up ## Prometheus, kube-state-metrics, the adapter and Jaeger (some minutes of compiling, once), their images, the scenarios with real faults and loads
 	$(PLAYBOOK) -i inventories/local playbooks/images.yml -e '{"platform_components": $(WATCHED)}'
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/molecule test -s monitoring
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/molecule test -s tracing
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/molecule test -s autoscaling
 	$(BIN)/pytest -m monitoring tests/cluster
 
 compose: podman up ## compose.dev.yml on podman, with the images of the local cluster
