@@ -30,11 +30,10 @@ WELL = [condition("AbleToScale", "True"), condition("ScalingActive", "True"), co
 BLIND = "unable to get external metric shop/requests/nil: no metrics returned from external metrics API"
 
 
-def autoscaler(
-    states: list[Object] = WELL, wanted: list[Object] = [CPU, REQUESTS], read: list[Object] = [READ_CPU, READ_REQUESTS]
-) -> Object:  # noqa: B006
-    spec = {"minReplicas": 2, "maxReplicas": 10, "metrics": wanted}
-    return {"metadata": {"name": "mca-hpa"}, "spec": spec, "status": {"currentReplicas": 2, "conditions": states, "currentMetrics": read}}
+def autoscaler(states: list[Object] | None = None, read: list[Object] | None = None) -> Object:
+    spec = {"minReplicas": 2, "maxReplicas": 10, "metrics": [CPU, REQUESTS]}
+    seen = {"conditions": WELL if states is None else states, "currentMetrics": [READ_CPU, READ_REQUESTS] if read is None else read}
+    return {"metadata": {"name": "mca-hpa"}, "spec": spec, "status": {"currentReplicas": 2, **seen}}
 
 
 def service(owner: str = OWNER, available: str = "True", message: str = "") -> Object:
