@@ -371,12 +371,12 @@ def picture(moments: list[Moment], answers: list[Any], failed: int) -> str:
             buckets[int(answer.due / BUCKET)].append(answer.took * 1000)
     middle = [((index + 0.5) * BUCKET, statistics.median(bucket)) for index, bucket in enumerate(buckets) if bucket]
     high = [((index + 0.5) * BUCKET, sorted(bucket)[int(len(bucket) * 0.95)]) for index, bucket in enumerate(buckets) if bucket]
-    done = [((index + 0.5) * BUCKET, len(bucket) / BUCKET) for index, bucket in enumerate(buckets)]
+    due = [((index + 0.5) * BUCKET, len(bucket) / BUCKET) for index, bucket in enumerate(buckets)]
     panels: list[tuple[str, list[tuple[str, str, list[tuple[float, float]]]]]] = [
         (
             "requests/s",
             [
-                ("answered", "#1f6fb2", done[:-1]),
+                ("due by plan", "#1f6fb2", due[:-1]),
                 ("as the API of metrics says", "#c0504d", [(moment.at, moment.served) for moment in moments if moment.served is not None]),
             ],
         ),
