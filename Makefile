@@ -8,9 +8,9 @@ BIN := $(VENV)/bin
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/progressive-platform
 PLAYBOOK := $(BIN)/ansible-playbook
 # What the tests of monitoring and tracing watch, MongoDB's protocol among it.
-WATCHED := ["baseline", "postgresql", "mongodb", "redis_cluster", "app", "agents", "tracing", "monitoring"]
+WATCHED := ["baseline", "postgresql", "mongodb", "redis_cluster", "app", "agents", "tracing", "monitoring", "autoscaling"]
 # Scenarios whose images are not built by default: `make mesh`, `make monitoring`, `make operator`.
-OTHERS := istio gateway monitoring tracing operator
+OTHERS := istio gateway monitoring tracing autoscaling operator
 COPY := build/collection/ansible_collections/progressive/platform
 
 .PHONY: help up down status kubeconfig test test-all mesh monitoring operator compose lint sanity unit bill bench docs package clean
@@ -91,10 +91,11 @@ mesh: up ## Istio's programs and images (ten minutes of compiling, once), its sc
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/molecule test -s gateway
 	$(BIN)/pytest -m mesh tests/unit/istio tests/cluster
 
-monitoring: up ## Prometheus, kube-state-metrics and Jaeger (some minutes of compiling, once), their images, the scenarios with real faults
+monitoring: up ## Prometheus, kube-state-metrics, the adapter and Jaeger (some minutes of compiling, once), their images, the scenarios with real faults and loads
 	$(PLAYBOOK) -i inventories/local playbooks/images.yml -e '{"platform_components": $(WATCHED)}'
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/molecule test -s monitoring
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/molecule test -s tracing
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/molecule test -s autoscaling
 	$(BIN)/pytest -m monitoring tests/cluster
 
 operator: up ## the operator's image, its scenario, and what it does on the cluster

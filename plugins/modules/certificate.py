@@ -98,6 +98,10 @@ not_after:
   returned: success
   type: str
   sample: "2027-02-21T14:45:00+00:00"
+authority:
+  description: The authority's certificate (C(ca.crt)), for those who have to trust it.
+  returned: success
+  type: str
 """
 
 from ansible_collections.progressive.platform.plugins.module_utils._kube.certificate import ARGUMENTS, run

@@ -16,6 +16,7 @@ BEGIN, END = "<!-- sections: made by `make docs` from tests/unit/original.py -->
 MISSING = "not here yet"
 
 MANIFESTS = "tests/unit/roles/test_manifests.py"
+SCALED = "tests/cluster/test_autoscaling.py"
 MESH = "tests/unit/istio/test_documents.py"
 PROBES = "tests/cluster/test_istio.py"
 
@@ -58,9 +59,10 @@ ROWS = [
          f"{MANIFESTS}::test_tokens_only_with_rules", "tests/unit/images/test_services.py::test_a_rollout_under_load_loses_no_request")),
     Row("Master Coordination Agent", ("roles/agents",),
         (f"{MANIFESTS}::test_production_has_the_originals_numbers", "tests/unit/images/test_services.py::test_one_transaction_touches_everything")),
-    Row("Autoscaler of the agents", ("roles/workload",),
-        (f"{MANIFESTS}::test_replicas_belong_to_the_autoscaler", f"{MANIFESTS}::test_custom_metrics_only_where_they_are_served"),
-        f"by CPU and memory; the adapter that serves requests per second: {MISSING}"),
+    Row("Autoscaler of the agents", ("roles/workload", "roles/autoscaling"),
+        (f"{MANIFESTS}::test_replicas_belong_to_the_autoscaler", f"{MANIFESTS}::test_custom_metrics_only_where_they_are_served",
+         f"{SCALED}::test_requests_make_pods_and_silence_takes_them_away"),
+        "by CPU and memory; by requests per second where role autoscaling, or a KEDA, serves them"),
     Row("Nutrition Planning Agent, session affinity", ("roles/agents",), (f"{MANIFESTS}::test_production_has_the_originals_numbers",)),
     Row("Workout Planning Agent", ("roles/agents",),
         (f"{MANIFESTS}::test_a_fourth_agent_is_five_lines", "tests/cluster/test_platform.py::test_a_fourth_agent_in_five_lines")),
@@ -97,8 +99,14 @@ ROWS = [
          "tests/cluster/test_tracing.py::test_health_finds_one_trace_from_the_application_to_every_database",
          "tests/unit/images/test_tracing.py::test_a_transaction_is_one_trace_without_a_gap"),
         "Grafana is rendered only; Kiali by its own manifests"),
-    Row("Vertical Pod Autoscaler", remark=MISSING),
-    Row("Cluster Autoscaler", remark=f"{MISSING}; its cloud cannot be had here"),
+    Row("Vertical Pod Autoscaler", ("roles/autoscaling",),
+        ("tests/unit/autoscaling/test_manifests.py::test_sizes_are_recommended_unless_they_may_be_set",
+         "tests/unit/preflight/test_autoscaling.py::test_what_is_wrong_is_refused_by_name", f"{SCALED}::test_the_server_takes_what_nobody_runs_here"),
+        "never by what the horizontal one counts by, as the original has it; valid for the server, not run"),
+    Row("Cluster Autoscaler", ("roles/autoscaling",),
+        ("tests/unit/autoscaling/test_manifests.py::test_the_cluster_autoscaler_knows_the_originals_groups",
+         "tests/unit/autoscaling/test_manifests.py::test_rights_are_the_least", f"{SCALED}::test_the_server_takes_what_nobody_runs_here"),
+        "or Karpenter's node pools; valid for the server, not run: its cloud cannot be had here"),
     Row("Pod disruption budgets", ("roles/workload",),
         (f"{MANIFESTS}::test_exactly_one_budget_a_pod", "tests/cluster/test_health.py::test_two_budgets_and_one_that_blocks"),
         "the original's two budgets for one pod refuse every eviction"),

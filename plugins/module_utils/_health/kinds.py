@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible_collections.progressive.platform.plugins.module_utils._health import (
+    autoscalers,
     backups,
     edge,
     foundation,
@@ -106,6 +107,15 @@ KINDS: dict[str, Kind] = {
             "patience": {"type": "float", "default": 15.0},
         },
     ),
+    "autoscalers": Kind(
+        autoscalers.autoscalers,
+        {
+            **NAMESPACE,
+            "owner": {"type": "str", "default": ""},
+            "api": {"type": "str", "default": "v1beta1.external.metrics.k8s.io"},
+        },
+    ),
+    "recommendations": Kind(autoscalers.recommendations, {**NAMESPACE, "names": {"type": "list", "elements": "str", "required": True}}),
     "backups": Kind(
         backups.backups,
         {

@@ -52,7 +52,7 @@ class Pair(t.NamedTuple):
 
 
 def run(params: Params, context: Context) -> Result:
-    """Result: changed, name, namespace, reason, not_after, warnings. Never a key."""
+    """Result: changed, name, namespace, reason, not_after, authority, warnings. Never a key."""
     _check(params)
     now = datetime.datetime.now(datetime.UTC)
     with connect(params, context.clock) as client:
@@ -177,6 +177,7 @@ def _ensure(client: Client, namespace: str, params: Params, now: datetime.dateti
         "namespace": namespace,
         "reason": reason,
         "not_after": not_after(issued.cert).isoformat(),
+        "authority": pair.cert,
         "warnings": [warning] if warning else [],
     }
 

@@ -44,6 +44,8 @@ def examine(roles: Sequence[Role], service_options: Mapping[str, Spec]) -> list[
         found += rules.callees_exist(sound, shared)
         found += rules.routes_lead_somewhere(sound, shared)
         found += rules.quota_holds(sound, shared)
+        found += rules.one_hand_on_a_size(sound, shared)
+        found += rules.requests_are_served(sound, shared)
     return _unique(found)
 
 
@@ -72,6 +74,7 @@ def needs(roles: Sequence[Role]) -> dict[str, t.Any]:
         "claims": [dict(claim) for role in roles for claim in role.needs.get("claims") or []],
         "sends": sorted({resource for role in roles for resource in role.needs.get("sends") or []}),
         "zones": [dict(zones) for role in roles for zones in role.needs.get("zones") or []],
+        **{kind: [dict(one) for role in roles for one in role.needs.get(kind) or []] for kind in ("owners", "definitions", "minors")},
         "scales": any(service["scaling"] for role in roles for service in role.services.values()),
     }
 

@@ -140,6 +140,31 @@ SHAPES: dict[str, Spec] = {
     "tracing_collector_resources.requests": _AMOUNTS,
     "tracing_collector_resources.limits": _AMOUNTS,
     "tracing_transaction": {"type": "dict", "options": {"service": {"type": "str"}, "port": {}, "path": {}}},
+    "autoscaling_resources.requests": _AMOUNTS,
+    "autoscaling_resources.limits": _AMOUNTS,
+    "autoscaling_cluster_autoscaler.resources.requests": _AMOUNTS,
+    "autoscaling_cluster_autoscaler.resources.limits": _AMOUNTS,
+    "autoscaling_vertical.*": {
+        "type": "dict",
+        "options": {
+            "kind": {"type": "str", "choices": ["Deployment", "StatefulSet"]},
+            "container": {"type": "str"},
+            "mode": {"type": "raw"},
+            "resources": _TEXTS,
+            "min": {"type": "dict", "required": True},
+            "max": {"type": "dict", "required": True},
+        },
+    },
+    "autoscaling_node_groups.*": {
+        "type": "dict",
+        "options": {
+            **{option: {"type": "int", "required": True} for option in ("min", "max", "priority", "cpu")},
+            "pool": {"type": "str"},
+            "group": {"type": "str"},
+            "instances": {**_TEXTS, "required": True},
+            "memory": {"type": "str", "required": True},
+        },
+    },
     "monitoring_resources.requests": _AMOUNTS,
     "monitoring_resources.limits": _AMOUNTS,
     "monitoring_grafana_resources.requests": _AMOUNTS,
@@ -318,6 +343,33 @@ VALUES: dict[str, Kind] = {
     "postgresql_tls_secret": kinds.dns_subdomain,
     "postgresql_tls_days": between(2, 3650, "days"),
     "postgresql_tls_renew_before": between(1, 3649, "days"),
+    "platform_prometheus": kinds.url,
+    "autoscaling_namespace": kinds.dns_label,
+    "autoscaling_keda.namespace": kinds.dns_label,
+    "autoscaling_keda.service": kinds.dns_label,
+    "autoscaling_replicas": between(1, 10),
+    "autoscaling_resources.requests.*": kinds.amount,
+    "autoscaling_resources.limits.*": kinds.amount,
+    "autoscaling_metrics.*": kinds.matching(r"[a-zA-Z_][a-zA-Z0-9_]*", "the name of a series"),
+    "autoscaling_relist.interval": between(5, 600, "seconds"),
+    "autoscaling_relist.age": between(60, 86400, "seconds"),
+    "autoscaling_tls_days": between(2, 3650, "days"),
+    "autoscaling_tls_renew_before": between(1, 3649, "days"),
+    "autoscaling_vertical.*.resources.*": kinds.matching("cpu|memory", "cpu or memory"),
+    # Without quotes Off is false in YAML.
+    "autoscaling_vertical.*.mode": kinds.matching("Off|False|InPlaceOrRecreate", "Off or InPlaceOrRecreate"),
+    "autoscaling_vertical.*.min.*": kinds.amount,
+    "autoscaling_vertical.*.max.*": kinds.amount,
+    "autoscaling_node_groups.*.min": between(0),
+    "autoscaling_node_groups.*.max": between(1),
+    "autoscaling_node_groups.*.priority": between(0, 100),
+    "autoscaling_node_groups.*.cpu": between(1),
+    "autoscaling_node_groups.*.memory": kinds.amount,
+    "autoscaling_cluster_autoscaler.resources.requests.*": kinds.amount,
+    "autoscaling_cluster_autoscaler.resources.limits.*": kinds.amount,
+    "autoscaling_cluster_autoscaler.secret": kinds.optional_subdomain,
+    "autoscaling_priority_class": kinds.dns_subdomain,
+    "autoscaling_user": between(1, 2**31 - 1),
     "monitoring_namespace": kinds.dns_label,
     "monitoring_namespaces.*": kinds.dns_label,
     "monitoring_interval": between(5, 120, "seconds"),
@@ -941,6 +993,38 @@ def tracing_rules(values: Values, shared: Values) -> Iterator[Finding]:
         )
 
 
+def autoscaling_rules(values: Values, shared: Values) -> Iterator[Finding]:
+    yield from limits_hold(("autoscaling_resources",), values["autoscaling_resources"])
+    yield from pools_exist(("autoscaling_pools",), values["autoscaling_pools"], shared)
+    yield from priority_exists(("autoscaling_priority_class",), values["autoscaling_priority_class"], shared)
+    if int(values["autoscaling_tls_renew_before"]) >= int(values["autoscaling_tls_days"]):
+        allowed = f"less than autoscaling_tls_days ({values['autoscaling_tls_days']})"
+        yield wrong(("autoscaling_tls_renew_before",), values["autoscaling_tls_renew_before"], allowed)
+    if int(values["autoscaling_relist"]["age"]) < int(values["autoscaling_relist"]["interval"]):
+        yield wrong(("autoscaling_relist", "age"), values["autoscaling_relist"]["age"], "not less than autoscaling_relist.interval")
+    for workload, spec in values["autoscaling_vertical"].items():
+        path = ("autoscaling_vertical", workload)
+        for resource in _vertical_resources(spec) if spec else []:
+            low, high = (quantity((spec[bound] or {}).get(resource) or 0) for bound in ("min", "max"))
+            if not low or not high:
+                yield wrong((*path, "min" if not low else "max", resource), None, f"the {'smallest' if not low else 'largest'} request")
+            elif low > high:
+                yield wrong((*path, "max", resource), spec["max"][resource], f"at least min.{resource} ({spec['min'][resource]})")
+    groups = {group: spec for group, spec in values["autoscaling_node_groups"].items() if spec}
+    for group, spec in groups.items():
+        path = ("autoscaling_node_groups", group)
+        if int(spec["max"]) < int(spec["min"]):
+            yield wrong((*path, "max"), spec["max"], f"at least min ({spec['min']})")
+        if spec.get("pool"):
+            yield from pools_exist((*path, "pool"), [spec["pool"]], shared)
+    if values["autoscaling_nodes"] != "none" and not any(spec.get("group") for spec in groups.values()):
+        yield wrong(("autoscaling_node_groups",), "no group with a name at the provider", "at least one")
+
+
+def _vertical_resources(spec: Values) -> list[str]:
+    return list(spec.get("resources") or ("cpu", "memory"))
+
+
 def agents_rules(values: Values, shared: Values) -> Iterator[Finding]:
     agents = [agent for agent, spec in values["agents_services"].items() if spec is not None]
     if agents and values["agents_coordinator"] not in agents:
@@ -956,6 +1040,7 @@ ROLE_RULES: dict[str, Callable[[Values, Values], Iterator[Finding]]] = {
     "tracing": tracing_rules,
     "postgresql": postgresql_rules,
     "agents": agents_rules,
+    "autoscaling": autoscaling_rules,
     "istio": mesh.istio_rules,
     "gateway": mesh.gateway_rules,
 }
@@ -1032,6 +1117,52 @@ def quota_holds(roles: Sequence[Role], shared: Values) -> Iterator[Finding]:
             wanted = humane(total[resource], "cpu" if resource.endswith(("cpu", "pods", "claims")) else "memory")
             remedy = "Raise it, or lower what the components may grow to: as it is, pods would be refused when they are needed most."
             yield wrong(("baseline_quota", resource), limit, f"at least {wanted}, what all components together may come to", remedy)
+
+
+def one_hand_on_a_size(roles: Sequence[Role], shared: Values) -> Iterator[Finding]:
+    """No resource of a workload is what its horizontal autoscaler counts by and what a vertical one changes: each would answer the other's doing."""
+    by_name = {role.name: role for role in roles}
+    vertical = by_name["autoscaling"].values["autoscaling_vertical"] if "autoscaling" in by_name else {}
+    for role in roles:
+        for service, spec in role.services.items():
+            wanted = vertical.get(spec["names"]["deployment"])
+            if not wanted or not spec["scaling"] or wanted.get("kind", "Deployment") != "Deployment":
+                continue
+            for resource in _vertical_resources(wanted):
+                if spec["scaling"].get(resource):
+                    variable = name((f"{role.name}_services", service))
+                    yield Finding(
+                        name(("autoscaling_vertical", spec["names"]["deployment"], "resources")),
+                        resource,
+                        f"a resource that {variable}.scaling does not count by",
+                        f"Take it out, or set {variable}.scaling.{resource} to null.",
+                    )
+
+
+def requests_are_served(roles: Sequence[Role], shared: Values) -> Iterator[Finding]:
+    """What services count requests by is a metric that is served, of this service alone."""
+    provider = shared.get("platform_metrics_provider")
+    by_name = {role.name: role for role in roles}
+    served = by_name["autoscaling"].values["autoscaling_metrics"] if "autoscaling" in by_name else None
+    for role in roles:
+        for service, spec in role.services.items():
+            scaling = spec["scaling"] or {}
+            path = (f"{role.name}_services", service, "scaling")
+            if not int(scaling.get("requests_per_second") or 0):
+                continue
+            if provider in (None, "none"):
+                if not scaling.get("cpu") and not scaling.get("memory"):
+                    allowed = "cpu or memory beside it, or a platform_metrics_provider"
+                    yield wrong(path, "requests_per_second alone, which nothing serves", allowed, f"Set one, or {name(path)} to null.")
+                continue
+            if not any((scaling.get("selector") or {}).values()):
+                yield wrong(
+                    (*path, "selector"), "no label", "at least one label", "Without one the requests of all services count as this one's."
+                )
+            if provider == "prometheus_adapter" and served is not None and scaling["metric"] not in served:
+                meant = suggestion(str(scaling["metric"]), served)
+                remedy = f"Did you mean {meant}?" if meant else "Add it there."
+                yield wrong((*path, "metric"), scaling["metric"], f"one of autoscaling_metrics: {', '.join(served)}", remedy)
 
 
 def pods_of(role: Role) -> Iterator[dict[str, t.Any]]:

@@ -40,6 +40,8 @@ class Seen:
     classes: Sequence[Json] | None = None
     workloads: Mapping[str, Json] = field(default_factory=dict)
     metrics: bool = True
+    owners: Mapping[str, Json] = field(default_factory=dict)
+    absent: Sequence[str] = ()
 
 
 def look(client: Client, needs: Mapping[str, t.Any]) -> Seen:
@@ -54,6 +56,11 @@ def look(client: Client, needs: Mapping[str, t.Any]) -> Seen:
         nodes = pool.submit(_items, client, "/api/v1/nodes")
         classes = pool.submit(_items, client, "/apis/storage.k8s.io/v1/storageclasses")
         metrics = pool.submit(_found, client, "/apis/metrics.k8s.io/v1beta1")
+        owners = {
+            owner["api"]: pool.submit(_found, client, f"/apis/apiregistration.k8s.io/v1/apiservices/{owner['api']}")
+            for owner in needs.get("owners") or []
+        }
+        definitions = {wanted["api"]: pool.submit(_found, client, f"/apis/{wanted['api']}") for wanted in needs.get("definitions") or []}
         workloads = {
             claim["workload"]: pool.submit(
                 _found, client, f"/apis/apps/v1/namespaces/{needs.get('namespace')}/statefulsets/{claim['workload']}"
@@ -67,6 +74,8 @@ def look(client: Client, needs: Mapping[str, t.Any]) -> Seen:
             classes=classes.result(),
             workloads={key: found for key, answer in workloads.items() if (found := answer.result())},
             metrics=metrics.result() is not None,
+            owners={key: found for key, answer in owners.items() if (found := answer.result())},
+            absent=[key for key, answer in definitions.items() if answer.result() is None],
         )
 
 
@@ -79,6 +88,9 @@ def judge(seen: Seen, needs: Mapping[str, t.Any]) -> list[Finding]:
         lambda: _existing(seen, needs),
         lambda: _nodes(seen, needs),
         lambda: _autoscaling(seen, needs),
+        lambda: _owners(seen, needs),
+        lambda: _definitions(seen, needs),
+        lambda: _minors(seen, needs),
     )
     return [finding for one in judges for finding in one()]
 
@@ -310,6 +322,55 @@ def _autoscaling(seen: Seen, needs: Mapping[str, t.Any]) -> Iterator[Finding]:
             "Without one the autoscalers stand still; install metrics-server.",
             warning=True,
         )
+
+
+def _owners(seen: Seen, needs: Mapping[str, t.Any]) -> Iterator[Finding]:
+    """An aggregated API has one owner in a cluster: a second one would take it from the first without a word."""
+    for owner in needs.get("owners") or []:
+        wanted = f"{owner['namespace']}/{owner['service']}"
+        service = ((seen.owners.get(owner["api"]) or {}).get("spec") or {}).get("service") or {}
+        holder = f"{service.get('namespace')}/{service.get('name')}" if service else ""
+        if holder and holder != wanted:
+            yield Finding(
+                owner["variable"],
+                f"{owner['api']}, which Service {holder} owns",
+                f"nobody, or Service {wanted}",
+                f"Choose what is there, or remove it first, with its APIService: kubectl delete apiservice {owner['api']}",
+            )
+        elif not holder and not owner["brought"]:
+            yield Finding(
+                owner["variable"],
+                f"nobody serves {owner['api']}",
+                f"Service {wanted}, which this collection does not install",
+                f"Install it first (its own chart), or set {owner['variable']} to prometheus_adapter or none.",
+            )
+
+
+def _definitions(seen: Seen, needs: Mapping[str, t.Any]) -> Iterator[Finding]:
+    for wanted in needs.get("definitions") or []:
+        if wanted["api"] in seen.absent:
+            yield Finding(
+                wanted["variable"],
+                f"the cluster has no {wanted['api']}",
+                f"a cluster with {wanted['brings']}, which this collection does not install",
+                f"Install {wanted['brings']} first, or leave {wanted['variable']} as it is by default.",
+            )
+
+
+def _minors(seen: Seen, needs: Mapping[str, t.Any]) -> Iterator[Finding]:
+    """Programs that simulate the scheduler are of the cluster's own minor version."""
+    own = re.match(r"v?(\d+\.\d+)", seen.version)
+    for wanted in needs.get("minors") or []:
+        tag = str(wanted["image"]).partition("@")[0].rpartition(":")[2]
+        found = re.match(r"v?(\d+\.\d+)\.", tag)
+        if own and found and own[1] != found[1]:
+            yield Finding(
+                wanted["variable"],
+                f"{tag} for Kubernetes {seen.version}",
+                f"a release of {own[1]}",
+                "It computes what the scheduler of its own version would do; name that release in platform_images.",
+                warning=True,
+            )
 
 
 def _labels(pool: Mapping[str, t.Any]) -> str:

@@ -227,16 +227,42 @@ def test_production_has_the_originals_numbers() -> None:
 
 
 def test_custom_metrics_only_where_they_are_served() -> None:
-    def metrics(changes: dict[str, t.Any]) -> set[str]:
-        found = rendering.Cluster("production", changes).documents("agents")
+    def metrics(provider: str) -> list[dict[str, t.Any]]:
+        found = rendering.Cluster("production", {"platform_metrics_provider": provider}).documents("agents")
         (hpa,) = [one for one in found if one["metadata"]["name"] == "mca-hpa"]
-        return {
-            metric["pods"]["metric"]["name"] if metric["type"] == "Pods" else metric["resource"]["name"]
-            for metric in hpa["spec"]["metrics"]
-        }
+        assert hpa["kind"] == "HorizontalPodAutoscaler"
+        made: list[dict[str, t.Any]] = hpa["spec"]["metrics"]
+        return made
 
-    assert metrics({}) == {"cpu", "memory"}
-    assert metrics({"platform_custom_metrics": True}) == {"cpu", "memory", "agent_requests_per_second"}
+    assert [metric["resource"]["name"] for metric in metrics("none")] == ["cpu", "memory"]
+    *others, requests = metrics("prometheus_adapter")
+    assert others == metrics("none")
+    assert requests["external"] == {
+        "metric": {"name": "agent_requests_per_second", "selector": {"matchLabels": {"job": "agents", "agent": "mca"}}},
+        "target": {"type": "AverageValue", "averageValue": "50"},
+    }
+
+
+def test_a_keda_that_is_there_makes_the_same_autoscaler() -> None:
+    cluster = rendering.Cluster("production", {"platform_metrics_provider": "keda"})
+    found = cluster.documents("agents")
+    assert "HorizontalPodAutoscaler" not in {one["kind"] for one in found}
+    (scaled,) = [one["spec"] for one in found if one["kind"] == "ScaledObject" and one["metadata"]["name"] == "mca-deployment"]
+    hpa = named("production", "HorizontalPodAutoscaler", "mca-hpa")["spec"]
+    config = scaled["advanced"]["horizontalPodAutoscalerConfig"]
+    assert (config["name"], config["behavior"]) == ("mca-hpa", hpa["behavior"])
+    assert (scaled["minReplicaCount"], scaled["maxReplicaCount"]) == (hpa["minReplicas"], hpa["maxReplicas"])
+    assert scaled["scaleTargetRef"] == hpa["scaleTargetRef"]
+    cpu, memory, requests = scaled["triggers"]
+    assert (cpu["metadata"], memory["metadata"]) == ({"value": "70"}, {"value": "80"})
+    assert requests["metadata"] == {
+        "serverAddress": "http://prometheus.monitoring.svc.cluster.local:9090",
+        "query": 'sum(agent_requests_per_second{namespace="progressive-framework-prod", job="agents", agent="mca"})',
+        "threshold": "50",
+        "ignoreNullValues": "false",
+    }
+    # Services that count no requests keep their autoscaler.
+    assert {one["kind"] for one in cluster.documents("app")} >= {"HorizontalPodAutoscaler"}
 
 
 def test_a_fourth_agent_is_five_lines() -> None:

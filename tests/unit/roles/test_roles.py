@@ -19,6 +19,7 @@ ROLES = Path(__file__).resolve().parents[3] / "roles"
 NAMES = [
     "agents",
     "app",
+    "autoscaling",
     "baseline",
     "catalog",
     "gateway",
@@ -31,7 +32,20 @@ NAMES = [
     "tracing",
     "workload",
 ]
-WITH_TASKS = ["agents", "app", "baseline", "gateway", "istio", "mongodb", "monitoring", "operator", "postgresql", "redis_cluster", "tracing"]
+WITH_TASKS = [
+    "agents",
+    "app",
+    "autoscaling",
+    "baseline",
+    "gateway",
+    "istio",
+    "mongodb",
+    "monitoring",
+    "operator",
+    "postgresql",
+    "redis_cluster",
+    "tracing",
+]
 VERBS = ["absent", "converge", "deploy", "main", "preflight", "verify"]
 # Of their own playbooks, where a component has them.
 MORE_VERBS = {

@@ -1,0 +1,140 @@
+# Copyright: progressive.platform contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Wrong inventories of autoscaling, and clusters that it does not fit: refused before anything is sent, by the variable's name."""
+
+from __future__ import annotations
+
+import importlib.util
+import typing as t
+from pathlib import Path
+
+import pytest
+from ansible_collections.progressive.platform.plugins.module_utils._preflight import server
+from ansible_collections.progressive.platform.plugins.plugin_utils._examine import examine_variables
+
+_spec = importlib.util.spec_from_file_location("rendering", Path(__file__).parents[1] / "roles/rendering.py")
+assert _spec and _spec.loader
+rendering = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(rendering)
+
+COMPONENTS = [*rendering.COMPONENTS, "autoscaling"]
+API = "v1beta1.external.metrics.k8s.io"
+BOUNDS = {"min": {"cpu": "100m", "memory": "128Mi"}, "max": {"cpu": "2", "memory": "2Gi"}}
+
+
+def examined(inventory: str = "production", **changes: t.Any) -> tuple[list[t.Any], dict[str, t.Any]]:
+    cluster = rendering.Cluster(inventory, {"platform_components": COMPONENTS, **changes})
+    findings, needs = examine_variables(cluster.templar, cluster.vars, COMPONENTS)
+    return [finding for finding in findings if not finding.warning], needs
+
+
+@pytest.mark.parametrize(("inventory", "provider"), [("local", "prometheus_adapter"), ("production", "keda"), ("production", "none")])
+def test_our_inventories_are_well_with_it(inventory: str, provider: str) -> None:
+    findings, needs = examined(inventory, platform_metrics_provider=provider)
+    assert not findings
+    assert [(owner["service"], owner["brought"]) for owner in needs["owners"]] == {
+        "keda": [("keda-operator-metrics-apiserver", False)],
+        "prometheus_adapter": [("prometheus-adapter", True)],
+        "none": [],
+    }[provider]
+
+
+def agents(**scaling: t.Any) -> dict[str, t.Any]:
+    return {"agents_services": {"mca": {"scaling": {"min": 2, "max": 10, **scaling}}}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"platform_metrics_provider": "kedda"}, "platform_metrics_provider: kedda"),
+        (
+            {"autoscaling_vertical": {"mca-deployment": BOUNDS}},
+            "autoscaling_vertical.mca-deployment.resources: cpu; allowed: a resource that agents_services.mca.scaling does not count by",
+        ),
+        (
+            {"autoscaling_vertical": {"mca-deployment": {**BOUNDS, "resources": ["memory"]}}, **agents(memory=80, cpu=None)},
+            "Take it out, or set agents_services.mca.scaling.memory to null",
+        ),
+        (
+            {"autoscaling_vertical": {"postgres": {**BOUNDS, "mode": "Auto"}}},
+            "autoscaling_vertical.postgres.mode: Auto; allowed: Off or InPlaceOrRecreate",
+        ),
+        (
+            {"autoscaling_vertical": {"postgres": {**BOUNDS, "min": {"cpu": "4", "memory": "1Gi"}}}},
+            "autoscaling_vertical.postgres.max.cpu: 2",
+        ),
+        (
+            {"autoscaling_vertical": {"postgres": {"min": {"cpu": 1}, "max": {"cpu": 2, "memory": "1Gi"}}}},
+            "autoscaling_vertical.postgres.min.memory",
+        ),
+        ({"autoscaling_vertical": {"postgres": {"min": {"cpu": 1}}}}, "autoscaling_vertical.postgres.max: nothing"),
+        (agents(metric="agent_request_per_second", selector={"a": "b"}), "Did you mean agent_requests_per_second?"),
+        (agents(selector={"job": None, "agent": None}), "agents_services.mca.scaling.selector: no label"),
+        ({"platform_metrics_provider": "none", **agents(cpu=None, memory=None)}, "requests_per_second alone, which nothing serves"),
+        ({"autoscaling_relist": {"interval": 300, "age": 60}}, "autoscaling_relist.age: 60"),
+        ({"autoscaling_tls_renew_before": 90}, "autoscaling_tls_renew_before: 90; allowed: less than autoscaling_tls_days (90)"),
+        ({"autoscaling_pools": ["gpu"]}, "autoscaling_pools.0: gpu"),
+        ({"autoscaling_metrics": ["requests per second"]}, "autoscaling_metrics.0"),
+        (
+            {
+                "autoscaling_node_groups": {
+                    "app": {"min": 5, "max": 2, "priority": 1, "cpu": 8, "memory": "16Gi", "instances": [], "pool": "ap"}
+                }
+            },
+            "autoscaling_node_groups.app.max: 2",
+        ),
+        (
+            {
+                "autoscaling_nodes": "karpenter",
+                "autoscaling_node_groups": {"app": {"min": 1, "max": 2, "priority": 1, "cpu": 8, "memory": "16Gi", "instances": ["a"]}},
+            },
+            "autoscaling_node_groups: no group with a name at the provider",
+        ),
+    ],
+)
+def test_what_is_wrong_is_refused_by_name(changes: dict[str, t.Any], words: str) -> None:
+    findings, _needs = examined(**{"platform_metrics_provider": "prometheus_adapter", **changes})
+    assert any(words in str(finding) for finding in findings), [str(finding) for finding in findings]
+
+
+def held_by(service: str) -> dict[str, t.Any]:
+    namespace, _unused, name = service.partition("/")
+    return {API: {"spec": {"service": {"namespace": namespace, "name": name}}}}
+
+
+OWNER = {"variable": "platform_metrics_provider", "api": API, "namespace": "autoscaling", "service": "prometheus-adapter", "brought": True}
+KEDA = {**OWNER, "namespace": "keda", "service": "keda-operator-metrics-apiserver", "brought": False}
+
+
+@pytest.mark.parametrize(
+    ("owner", "seen", "words"),
+    [
+        (OWNER, {}, ""),
+        (OWNER, held_by("autoscaling/prometheus-adapter"), ""),
+        (OWNER, held_by("keda/keda-operator-metrics-apiserver"), f"{API}, which Service keda/keda-operator-metrics-apiserver owns"),
+        (KEDA, held_by("keda/keda-operator-metrics-apiserver"), ""),
+        (KEDA, held_by("autoscaling/prometheus-adapter"), "which Service autoscaling/prometheus-adapter owns"),
+        (KEDA, {}, f"nobody serves {API}"),
+    ],
+)
+def test_the_metrics_api_has_one_owner(owner: dict[str, t.Any], seen: dict[str, t.Any], words: str) -> None:
+    found = server.judge(server.Seen(version="v1.36.3", nodes=[], owners=seen), {"owners": [owner]})
+    assert [words in str(finding) for finding in found] == ([True] if words else [])
+
+
+def test_definitions_of_others_are_there() -> None:
+    needs = {"definitions": [{"variable": "autoscaling_vertical", "api": "autoscaling.k8s.io/v1", "brings": "the Vertical Pod Autoscaler"}]}
+    (finding,) = server.judge(server.Seen(version="v1.36.3", nodes=[], absent=["autoscaling.k8s.io/v1"]), needs)
+    assert "the cluster has no autoscaling.k8s.io/v1" in str(finding) and not finding.warning
+    assert server.judge(server.Seen(version="v1.36.3", nodes=[]), needs) == []
+
+
+@pytest.mark.parametrize(("version", "warned"), [("v1.36.3", False), ("v1.35.1-eks-1", True)])
+def test_the_cluster_autoscaler_is_of_the_clusters_minor(version: str, warned: bool) -> None:
+    needs = {
+        "minors": [{"variable": "platform_images.cluster_autoscaler", "image": "r.example.com/autoscaling/cluster-autoscaler:v1.36.1"}]
+    }
+    found = server.judge(server.Seen(version=version, nodes=[]), needs)
+    assert [finding.warning for finding in found] == ([True] if warned else [])
