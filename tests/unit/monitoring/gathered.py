@@ -14,7 +14,19 @@ from ansible_collections.progressive.platform.plugins.module_utils._monitoring i
 from ansible_collections.progressive.platform.plugins.module_utils._run import Context
 from ansible_collections.progressive.platform.tests.unit.roles.rendering import Cluster
 
-COMPONENTS = ["baseline", "istio", "gateway", "postgresql", "redis_cluster", "mongodb", "app", "agents", "tracing", "operator", "monitoring"]
+COMPONENTS = [
+    "baseline",
+    "istio",
+    "gateway",
+    "postgresql",
+    "redis_cluster",
+    "mongodb",
+    "app",
+    "agents",
+    "tracing",
+    "operator",
+    "monitoring",
+]
 # Everything that can be watched is there: backups too.
 CHANGES: dict[str, t.Any] = {
     "platform_components": COMPONENTS,
