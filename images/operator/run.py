@@ -165,8 +165,10 @@ class Operator:
 
         follow(self.client.resource(model.API_VERSION, "Agent"), self.agents.seen)
         follow(self.client.resource(model.API_VERSION, "ProgressivePlatform"), self.platforms.seen)
-        mesh = model.MESH_KINDS if self.renderer.variables["platform_mesh"] else ()
-        for api_version, kind in (*model.KINDS, *mesh):
+        variables = self.renderer.variables
+        mesh = model.MESH_KINDS if variables["platform_mesh"] else ()
+        keda = model.KEDA_KINDS if variables["platform_metrics_provider"] == "keda" else ()
+        for api_version, kind in (*model.KINDS, *mesh, *keda):
             follow(self.client.resource(api_version, kind), self.agents.owned, labels={model.LABEL: kopf.PRESENT})
         return registry
 

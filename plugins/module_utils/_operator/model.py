@@ -35,6 +35,7 @@ KINDS = (
     ("networking.k8s.io/v1", "NetworkPolicy"),
 )
 MESH_KINDS = (("security.istio.io/v1", "AuthorizationPolicy"), ("networking.istio.io/v1", "DestinationRule"))
+KEDA_KINDS = (("keda.sh/v1alpha1", "ScaledObject"),)
 
 SHOWN = 1024  # characters of a message in a status; the log has all of it
 
@@ -111,7 +112,7 @@ def dressed(documents: Iterable[Json], agent: Json) -> list[Json]:
     for document in documents:
         item = copy.deepcopy(document)
         metadata = item["metadata"]
-        if (item["apiVersion"], item["kind"]) not in (*KINDS, *MESH_KINDS) or metadata.get("namespace", place.namespace) != place.namespace:
+        if (item["apiVersion"], item["kind"]) not in (*KINDS, *MESH_KINDS, *KEDA_KINDS) or metadata.get("namespace", place.namespace) != place.namespace:
             raise PlatformError(
                 f"An Agent becomes no {item['kind']} {metadata.get('namespace', '')}/{metadata.get('name')}: compare the operator's version "
                 "with that of its CustomResourceDefinition."

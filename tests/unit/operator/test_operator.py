@@ -103,14 +103,18 @@ def test_fields_become_options_of_role_workload() -> None:
         assert model.options(spec) == ENTRIES[name]
 
 
-@pytest.mark.parametrize(("inventory", "mesh"), [*((inventory, False) for inventory in INVENTORIES), ("production", True)])
-def test_an_agent_becomes_what_the_role_makes_of_the_same_entry(inventory: str, mesh: bool) -> None:
+OTHERWISE: list[Json] = [{"platform_mesh": True}, {"platform_metrics_provider": "keda"}, {"platform_tracing": True}]
+
+
+@pytest.mark.parametrize(
+    ("inventory", "changes"), [*((inventory, {}) for inventory in INVENTORIES), *(("production", changes) for changes in OTHERWISE)]
+)
+def test_an_agent_becomes_what_the_role_makes_of_the_same_entry(inventory: str, changes: Json) -> None:
     """To the last field: the role's own documents, rendered by the role, against those of the operator."""
-    changes = {"agents_services": {"mca": {}, **ENTRIES}, "platform_mesh": mesh}
     role: dict[str, list[Json]] = {}
-    for document in Cluster(inventory, changes).documents("agents"):
+    for document in Cluster(inventory, {"agents_services": {"mca": {}, **ENTRIES}, **changes}).documents("agents"):
         role.setdefault(document["metadata"]["labels"]["app"], []).append(document)
-    renderer = Renderer(variables(inventory, json.dumps({"platform_mesh": mesh})))
+    renderer = Renderer(variables(inventory, json.dumps(changes)))
     namespace = renderer.variables["platform_namespace"]
     made = renderer.render({Name(namespace, name): spec for name, spec in SPECS.items()}, {namespace: list(SPECS)})
     for name in SPECS:
