@@ -161,10 +161,13 @@ def test_alertmanager_tells_somebody_and_knows_its_peers() -> None:
 
 
 @each_inventory
-def test_for_an_operator_there_are_only_monitors_and_rules(inventory: str) -> None:
+def test_for_an_operator_there_are_only_monitors_rules_and_dashboards(inventory: str) -> None:
     documents = gathered.manifests(inventory, "operator")
-    assert {document["kind"] for document in documents} == {"PodMonitor", "PrometheusRule"}
-    assert all(document["metadata"]["labels"]["release"] == "stack" for document in documents)
+    dashboards = [document for document in documents if document["kind"] == "ConfigMap"]
+    assert dashboards and all(document["metadata"]["labels"]["grafana_dashboard"] == "1" for document in dashboards)
+    watched = [document for document in documents if document["kind"] != "ConfigMap"]
+    assert {document["kind"] for document in watched} == {"PodMonitor", "PrometheusRule"}
+    assert all(document["metadata"]["labels"]["release"] == "stack" for document in watched)
     assert set(of("PrometheusRule", documents)) == {f"platform-{name.replace('_', '-')}" for name in gathered.gathered(inventory)["groups"]}
 
 

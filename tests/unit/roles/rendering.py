@@ -52,7 +52,8 @@ class Cluster:
     def documents(self, role: str) -> list[Document]:
         """As the role's deploy.yml sends them."""
         source, variables = role, self.variables(role)
-        if role in ("app", "agents"):
+        # FerretDB is a service as the application is, MongoDB is not.
+        if role in ("app", "agents") or (role == "mongodb" and self.value(role, "__mongodb_services")):
             source = "workload"
             variables = _roles.role_variables(self.templar, variables | {"workload_services": variables[f"__{role}_services"]}, "workload")
         if role == "operator":  # which brings in the agents' variables

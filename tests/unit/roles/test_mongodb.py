@@ -36,16 +36,7 @@ each_engine = pytest.mark.parametrize("engine", ENGINES)
 
 @functools.cache
 def documents(inventory: str, engine: str) -> list[Document]:
-    """As deploy.yml sends them: the role's own templates, or those of a stateless service."""
-    cluster = rendering.Cluster(inventory, {"mongodb_engine": engine})
-    if engine == "mongodb":
-        return list(cluster.documents("mongodb"))
-    variables = cluster.variables("mongodb")
-    variables = _roles.role_variables(cluster.templar, variables | {"workload_services": variables["__mongodb_services"]}, "workload")
-    ((_unused, names, problem),) = _roles.values(cluster.templar, variables, ["__workload_templates"])
-    assert not problem
-    texts = [_roles.render(cluster.templar, _roles.role_path("workload") / "templates" / name, variables) for name in names]
-    return [document for text in texts for document in yaml.safe_load_all(text) if document]
+    return list(rendering.Cluster(inventory, {"mongodb_engine": engine}).documents("mongodb"))
 
 
 def one(inventory: str, engine: str, kind: str, name: str = "mongodb") -> Document:
