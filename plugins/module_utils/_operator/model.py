@@ -112,7 +112,9 @@ def dressed(documents: Iterable[Json], agent: Json) -> list[Json]:
     for document in documents:
         item = copy.deepcopy(document)
         metadata = item["metadata"]
-        if (item["apiVersion"], item["kind"]) not in (*KINDS, *MESH_KINDS, *KEDA_KINDS) or metadata.get("namespace", place.namespace) != place.namespace:
+        if (item["apiVersion"], item["kind"]) not in (*KINDS, *MESH_KINDS, *KEDA_KINDS) or metadata.get(
+            "namespace", place.namespace
+        ) != place.namespace:
             raise PlatformError(
                 f"An Agent becomes no {item['kind']} {metadata.get('namespace', '')}/{metadata.get('name')}: compare the operator's version "
                 "with that of its CustomResourceDefinition."

@@ -161,10 +161,11 @@ def test_alertmanager_tells_somebody_and_knows_its_peers() -> None:
 
 
 @each_inventory
-def test_for_an_operator_there_are_only_monitors_and_rules(inventory: str) -> None:
+def test_for_an_operator_there_are_only_monitors_rules_and_dashboards(inventory: str) -> None:
     documents = gathered.manifests(inventory, "operator")
-    assert {document["kind"] for document in documents} == {"PodMonitor", "PrometheusRule"}
-    assert all(document["metadata"]["labels"]["release"] == "stack" for document in documents)
+    assert {document["kind"] for document in documents} == {"ConfigMap", "PodMonitor", "PrometheusRule"}
+    labels = {"ConfigMap": ("grafana_dashboard", "1"), "PodMonitor": ("release", "stack"), "PrometheusRule": ("release", "stack")}
+    assert all(labels[document["kind"]] in document["metadata"]["labels"].items() for document in documents)
     assert set(of("PrometheusRule", documents)) == {f"platform-{name.replace('_', '-')}" for name in gathered.gathered(inventory)["groups"]}
 
 

@@ -52,7 +52,8 @@ class Cluster:
     def documents(self, role: str) -> list[Document]:
         """As the role's deploy.yml sends them."""
         source, variables = role, self.variables(role)
-        if role in ("app", "agents"):
+        # FerretDB is a stateless service too.
+        if role in ("app", "agents") or (role == "mongodb" and self.value("mongodb", "mongodb_engine") == "ferretdb"):
             source = "workload"
             variables = _roles.role_variables(self.templar, variables | {"workload_services": variables[f"__{role}_services"]}, "workload")
         if role == "operator":  # which brings in the agents' variables
