@@ -330,7 +330,9 @@ def times(moments: list[Moment], began: float) -> dict[str, tuple[str, float]]:
         assert found is not None, "that was never seen"
         return found
 
-    new = lambda moment, which: any(states[which] for name, states in moment.pods.items() if name not in before)  # noqa: E731
+    def new(moment: Moment, which: int) -> bool:
+        return any(states[which] for name, states in moment.pods.items() if name not in before)
+
     steps = [
         ("scrape", "Prometheus has more than the pods are for", first(lambda moment: (moment.prometheus or 0) > over)),
         ("adapter", "the external metrics API says so", first(lambda moment: (moment.served or 0) > over)),

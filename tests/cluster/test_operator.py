@@ -479,7 +479,10 @@ def test_the_operator_may_do_no_more_than_an_agent_needs(scene: Scene, kubectl: 
         change(document)
         return document
 
-    pod = lambda document: document["spec"]["template"]["spec"]  # noqa: E731
+    def pod(document: Json) -> Json:
+        spec: Json = document["spec"]["template"]["spec"]
+        return spec
+
     for says, change in (
         ("owned by an Agent", lambda it: it["metadata"].pop("ownerReferences")),
         ("as its own service account", lambda it: pod(it).update(serviceAccountName="default")),

@@ -21,6 +21,7 @@ from progressive.settings import Settings
 SEND_EVERY = 1.0  # seconds
 SEND_TIMEOUT = 5.0  # seconds for a batch, its repetitions included
 BATCH = 512  # spans at most
+NO_PROXY = (("grpc.enable_http_proxy", 0),)
 MESSAGE = 200  # characters of an error that go into a span
 
 Attributes = Mapping[str, str | int]
@@ -74,7 +75,7 @@ class _Tracing:
             shutdown_on_exit=False,
         )
         self.queue = BatchSpanProcessor(
-            exporter or OTLPSpanExporter(settings.trace_endpoint, timeout=SEND_TIMEOUT, channel_options=(("grpc.enable_http_proxy", 0),)),  # type: ignore[arg-type]
+            exporter or OTLPSpanExporter(settings.trace_endpoint, timeout=SEND_TIMEOUT, channel_options=NO_PROXY),  # type: ignore[arg-type]
             max_queue_size=settings.trace_queue,
             max_export_batch_size=min(BATCH, settings.trace_queue),
             schedule_delay_millis=SEND_EVERY * 1000,

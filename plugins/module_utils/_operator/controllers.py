@@ -42,7 +42,7 @@ SIDE_BY_SIDE = 4  # Agents that are applied at once; each sends its objects side
 RESYNC = 600.0  # seconds after which an Agent is looked at though nothing happened
 FIRST_LOOK, LONGEST_LOOK = 1.0, 15.0  # seconds between two looks at pods that are not ready
 
-Render = Callable[[Mapping[Name, Json], Mapping[str, list[str]]], Mapping[Name, list[Json] | PlatformError]]
+Render = Callable[[Mapping[Name, Json], Mapping[str, list[str]]], Mapping[Name, "list[Json] | PlatformError"]]
 """Documents of Agents by name; the second argument is the names of all Agents of each namespace, which the coordinator is told of."""
 Told = Callable[..., None]
 """Metrics: ``told("applied" | "checked", seconds=..., ok=...)``."""

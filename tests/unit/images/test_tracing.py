@@ -107,7 +107,10 @@ def test_a_transaction_is_one_trace_without_a_gap(redis: Redis, start: Starter, 
     wanted, unwanted = secrets.token_hex(16), secrets.token_hex(16)
     assert transact(platform["app"], unwanted, "00").status_code == 200
     assert transact(platform["app"], wanted).status_code == 200
-    names = lambda: {(span.service, span.kind, span.name) for span in collector.of(wanted)}  # noqa: E731
+
+    def names() -> set[tuple[str, int, str]]:
+        return {(span.service, span.kind, span.name) for span in collector.of(wanted)}
+
     eventually("every span has come", lambda: set(TREE) <= names())
     spans = {span.id: span for span in collector.of(wanted)}
     roots = [span for span in spans.values() if span.parent not in spans]
