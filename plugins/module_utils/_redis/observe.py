@@ -181,10 +181,13 @@ def _from_info(target: Target, info: Mapping[str, str]) -> Node:
 
 
 def _unheard(info: Mapping[str, str]) -> dict[tuple[str, int], int]:
-    """Replicas that are online without an acknowledgement, which is due within a second, and their silence in seconds; ``slaveN`` of INFO replication."""
-    if _int(info.get("master_repl_offset")) <= 0:
-        return {}
-    return {place: _int(line.get("lag")) for place, line in _copiers(info) if line.get("state") == "online" and line.get("offset") == "0"}
+    """Replicas that are online without an acknowledgement, which is due within a second, and their silence in seconds; ``slaveN`` of INFO replication.
+
+    Before a master has sent a byte, 0 is what a replica that is well acknowledges too; one without a port never does.
+    """
+    sent = _int(info.get("master_repl_offset")) > 0
+    silent = [(place, line) for place, line in _copiers(info) if line.get("state") == "online" and line.get("offset") == "0"]
+    return {place: _int(line.get("lag")) for place, line in silent if sent or not place[1]}
 
 
 def _copiers(info: Mapping[str, str]) -> list[tuple[tuple[str, int], dict[str, str]]]:

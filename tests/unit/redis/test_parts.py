@@ -121,6 +121,7 @@ def test_masterauth_is_compared_with_our_passwords(user: str | None, password: s
     [
         ("ip=10.0.0.5,port=6379,state=online,offset=0,lag=10", 14, {("10.0.0.5", 6379): 10}),
         ("ip=10.0.0.5,port=0,state=online,offset=0,lag=10", 14, {("10.0.0.5", 0): 10}),
+        ("ip=10.0.0.5,port=0,state=online,offset=0,lag=1", 0, {("10.0.0.5", 0): 1}),
         ("ip=10.0.0.5,port=6379,state=online,offset=0,lag=1", 0, {}),
         ("ip=10.0.0.5,port=6379,state=online,offset=14,lag=40", 14, {}),
         ("ip=10.0.0.5,port=6379,state=wait_bgsave,offset=0,lag=40", 14, {}),
