@@ -6,7 +6,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -266,8 +268,11 @@ def until(done: t.Callable[[], bool], what: str, limit: float = PATIENCE) -> Non
 
 
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
+    """Below the range that the kernel gives to clients, or one of them has it before the server starts."""
+    for port in random.sample(range(2000, 5000), 200):
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+    raise AssertionError("no free port")
 
 
 def defaults(spec: dict[str, t.Any]) -> dict[str, t.Any]:

@@ -102,7 +102,7 @@ def test_members_that_moved_meet_before_they_elect(chaos: Lab) -> None:
     node_id = lost.id()
     for server in chaos.servers:
         server.kill()
-        case.move(server)
+        server.renumber()
     lost.wipe()
     for server in chaos.servers:
         server.launch()
@@ -120,7 +120,7 @@ def test_whoever_has_forgotten_the_successor_meets_it_before_the_election(chaos:
     successor = case.followers(lost)[0]
     lost.kill()
     lost.wipe()
-    case.move(lost)
+    lost.renumber()
     assert voter("CLUSTER", "FORGET", successor.id()) == "OK"
     back(lost)
     assert case.attempt(LONG_PATIENCE, set(case.shadow.keys), []).kind == "healed", case.told()
@@ -135,7 +135,7 @@ def test_what_a_master_without_its_nodes_conf_kept_is_adopted(chaos: Lab) -> Non
     lost = case.masters[0]
     lost.kill()
     (lost.directory / "nodes.conf").unlink()
-    case.move(lost)
+    lost.renumber()
     back(lost)
     keys = set(case.shadow.keys)
     refused = case.attempt(LONG_PATIENCE, keys, [])

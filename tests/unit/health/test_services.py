@@ -95,7 +95,7 @@ def test_options_are_completed():
     ("entries", "said"),
     [
         ([{"kind": "api"}], "check 1: missing required arguments: name"),
-        ([{"name": "a", "kind": "apu"}], "check a: kind is 'apu'; it must be one of api, backups, budgets"),
+        ([{"name": "a", "kind": "apu"}], "check a: kind is 'apu'; it must be one of api, autoscalers, backups, budgets"),
         ([{"name": "a"}], "check a: kind is None"),
         (
             [{"name": "a", "kind": "api", "minimun": "1"}],
