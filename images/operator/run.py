@@ -31,6 +31,7 @@ init_plugin_loader()
 from ansible_collections.progressive.platform.plugins.module_utils._kube.client import Client, connect
 from ansible_collections.progressive.platform.plugins.module_utils._kube.discovery import Resource, UnknownKind
 from ansible_collections.progressive.platform.plugins.module_utils._operator import controllers, lease, model
+from ansible_collections.progressive.platform.plugins.module_utils._run import Clock
 from ansible_collections.progressive.platform.plugins.plugin_utils._agents import Renderer
 
 PULSE = 5.0  # seconds between two signs of life of kopf's loop
@@ -88,7 +89,7 @@ class Operator:
         )
         self.metrics.watch(self.agents)
         identity = f"{os.environ.get('POD_NAME') or socket.gethostname()}_{os.getpid()}_{time.time_ns() % 10**6}"
-        self.lease = lease.Lease(self.client, self.settings["namespace"], "operator", identity)
+        self.lease = lease.Leadership(self.client, self.settings["namespace"], "operator", identity, Clock())
         self.threads: list[threading.Thread] = []
         self.pulse = time.monotonic()
 

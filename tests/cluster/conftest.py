@@ -44,7 +44,7 @@ def client(kubeconfig: str) -> Iterator[Client]:
         yield connected
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def kubectl(kubeconfig: str) -> Callable[..., str]:
     """Calls kubectl and gives what it printed; a failure fails the test unless ``check=False``."""
 

@@ -10,13 +10,11 @@ already, and stays.
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import re
 import statistics
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -26,21 +24,15 @@ from typing import Any
 import pytest
 import yaml
 from ansible_collections.progressive.platform.plugins.module_utils._kube.client import ApiError, Client
+from ansible_collections.progressive.platform.tests.cluster import load
+from ansible_collections.progressive.platform.tests.cluster.playbooks import ROOT, installed, playbook
 from ansible_collections.progressive.platform.tests.unit.roles.rendering import Cluster
 
-_spec = importlib.util.spec_from_file_location("load", Path(__file__).with_name("load.py"))
-assert _spec and _spec.loader
-load = importlib.util.module_from_spec(_spec)
-sys.modules["load"] = load
-_spec.loader.exec_module(load)
-
-ROOT = Path(__file__).resolve().parents[2]
 DOCS, PICTURE = ROOT / "docs/autoscaling.md", ROOT / "docs/autoscaling.svg"
 NAMESPACE, WATCH, ADAPTER = "scaling-probes", "scaling-probes-system", "scaling-probes-adapter"
 COMPONENTS = ["baseline", "redis_cluster", "agents", "monitoring", "autoscaling"]
 API = "/apis/external.metrics.k8s.io/v1beta1"
 METRIC = "agent_requests_per_second"
-RUN_TIMEOUT = 900
 
 LEAST, MOST, EACH = 2, 5, 8  # pods, pods, requests a second and pod
 QUIET, BUSY = 4, 30  # requests a second: of one pod's share half, and what four pods are for
@@ -54,12 +46,11 @@ pytestmark = [pytest.mark.slow, pytest.mark.monitoring]
 Json = dict[str, Any]
 
 
-def wanted(folder: Path) -> Json:
+def wanted() -> Json:
     pace = {"percent": 100, "period": 15}
     return {
         "platform_namespace": NAMESPACE,
         "platform_components": COMPONENTS,
-        "platform_reports_dir": str(folder / "reports"),
         "platform_prometheus": f"http://prometheus.{WATCH}.svc.cluster.local:9090",
         "monitoring_namespace": WATCH,
         "monitoring_interval": 5,
@@ -86,26 +77,7 @@ def wanted(folder: Path) -> Json:
                 "scaling": {"max": 1},
             },
         },
-        "redis_cluster_delete_volumes": True,
-        "teardown_confirm": "local",
     }
-
-
-def playbook(name: str, variables: Path, *options: str, check: bool = True) -> str:
-    command = [
-        str(ROOT / ".venv/bin/ansible-playbook"),
-        "-i",
-        "inventories/local",
-        f"playbooks/{name}.yml",
-        "-e",
-        f"@{variables}",
-        *options,
-    ]
-    environment = {**os.environ, "ANSIBLE_NOCOLOR": "1"}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=RUN_TIMEOUT, check=False)
-    printed = done.stdout + done.stderr
-    assert done.returncode == 0 or not check, printed[-6000:]
-    return printed
 
 
 @dataclass
@@ -181,16 +153,8 @@ def number(quantity: str) -> float:
 
 @pytest.fixture(scope="module")
 def scaled(client: Client, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scaled]:
-    variables = tmp_path_factory.mktemp("autoscaling") / "variables.json"
-    variables.write_text(json.dumps(wanted(variables.parent)))
-    there = bool(os.environ.get("PROGRESSIVE_THERE"))
-    try:
-        if not there:
-            playbook("site", variables)
+    with installed(tmp_path_factory.mktemp("autoscaling"), wanted()) as variables:
         yield Scaled(client, variables)
-    finally:
-        if not there:
-            playbook("teardown", variables)
 
 
 def test_the_metric_is_served_by_its_owner(scaled: Scaled) -> None:
@@ -205,9 +169,9 @@ def test_the_metric_is_served_by_its_owner(scaled: Scaled) -> None:
 
 
 def test_a_second_owner_is_refused_before_anything_is_sent(scaled: Scaled) -> None:
-    said = playbook("preflight", scaled.variables, "-e", "autoscaling_namespace=elsewhere", check=False)
+    said = playbook("preflight", scaled.variables, "-e", "autoscaling_namespace=elsewhere", fails=None)
     assert f"v1beta1.external.metrics.k8s.io, which Service {ADAPTER}/prometheus-adapter owns" in " ".join(said.split())
-    said = " ".join(playbook("preflight", scaled.variables, "-e", "platform_metrics_provider=keda", check=False).split())
+    said = " ".join(playbook("preflight", scaled.variables, "-e", "platform_metrics_provider=keda", fails=None).split())
     assert "which Service" in said and "keda.sh/v1alpha1" in said
 
 
@@ -259,7 +223,7 @@ def test_without_the_metric_nothing_moves_and_health_names_it(scaled: Scaled) ->
             return any(one["type"] == "ScalingActive" and one["status"] == "False" for one in scaled.autoscaler()["status"]["conditions"])
 
         scaled.wait("the autoscaler is blind", blind, 240)
-        said = " ".join(playbook("verify", scaled.variables, "-e", '{"platform_components": ["autoscaling"]}', check=False).split())
+        said = " ".join(playbook("verify", scaled.variables, "-e", '{"platform_components": ["autoscaling"]}', fails=None).split())
         assert "autoscaler mca-hpa cannot read its metrics and leaves the pods as many as they are" in said and METRIC in said, said[-3000:]
         assert len(scaled.addresses()) == LEAST
     finally:

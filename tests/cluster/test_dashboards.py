@@ -13,22 +13,18 @@ import concurrent.futures
 import contextlib
 import http.client
 import json
-import os
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote_plus
 
 import pytest
 from ansible_collections.progressive.platform.plugins.module_utils._kube.client import Client
+from ansible_collections.progressive.platform.tests.cluster.playbooks import installed
 
-ROOT = Path(__file__).resolve().parents[2]
 NAMESPACE, WATCH = "dashboards-probes", "dashboards-probes-system"
 COMPONENTS = ["baseline", "postgresql", "redis_cluster", "mongodb", "app", "agents", "monitoring"]
-RUN_TIMEOUT = 900
 PATIENCE = 240.0  # seconds until a rate over five minutes has something to show, with rules that are built on rules
 
 SCRAPED = 30.0  # seconds of load before anybody looks
@@ -36,36 +32,17 @@ SCRAPED = 30.0  # seconds of load before anybody looks
 pytestmark = [pytest.mark.slow, pytest.mark.monitoring]
 
 
-def playbook(name: str, variables: Path) -> None:
-    command = [str(ROOT / ".venv/bin/ansible-playbook"), "-i", "inventories/local", f"playbooks/{name}.yml", "-e", f"@{variables}"]
-    environment = {**os.environ, "ANSIBLE_NOCOLOR": "1"}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=RUN_TIMEOUT, check=False)
-    assert done.returncode == 0, (done.stdout + done.stderr)[-6000:]
-
-
 @pytest.fixture(scope="module")
 def there(client: Client, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
-    variables = tmp_path_factory.mktemp("dashboards") / "variables.json"
     wanted = {
         "platform_namespace": NAMESPACE,
         "platform_components": COMPONENTS,
-        "platform_reports_dir": str(variables.parent / "reports"),
         "monitoring_namespace": WATCH,
         "monitoring_interval": 5,
         "monitoring_dashboards": True,
-        "redis_cluster_delete_volumes": True,
-        "postgresql_delete_volumes": True,
-        "teardown_confirm": "local",
     }
-    variables.write_text(json.dumps(wanted))
-    stays = bool(os.environ.get("PROGRESSIVE_THERE"))
-    try:
-        if not stays:
-            playbook("site", variables)
+    with installed(tmp_path_factory.mktemp("dashboards"), wanted):
         yield client
-    finally:
-        if not stays:
-            playbook("teardown", variables)
 
 
 def address(client: Client, namespace: str, selector: str) -> str:

@@ -27,17 +27,16 @@ from typing import Any
 
 import pytest
 from ansible_collections.progressive.platform.plugins.module_utils._kube.client import Client
+from ansible_collections.progressive.platform.tests.cluster.playbooks import ROOT, installed, playbook
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
-ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs/istio.md"
 NAMESPACE = "mesh-probes"
 COMPONENTS = ["baseline", "istio", "redis_cluster", "gateway", "app", "agents"]
 HOST = "api.progressive.local"
 ISSUER = "https://progressive.local/auth"
 AUDIENCE = "progressive-framework-v5"
-RUN_TIMEOUT = 900
 PATIENCE = 60.0  # seconds that a policy may take to reach a proxy
 
 pytestmark = [pytest.mark.slow, pytest.mark.mesh]
@@ -72,22 +71,6 @@ class Keys:
         signed = f"{encoded(json.dumps(header).encode())}.{encoded(json.dumps(body).encode())}"
         signature = b"" if algorithm == "none" else self.private.sign(signed.encode(), padding.PKCS1v15(), hashes.SHA256())
         return f"{signed}.{encoded(signature)}"
-
-
-def playbook(name: str, variables: Path, *options: str, fails: bool = False) -> str:
-    command = [
-        str(ROOT / ".venv/bin/ansible-playbook"),
-        "-i",
-        "inventories/local",
-        f"playbooks/{name}.yml",
-        "-e",
-        f"@{variables}",
-        *options,
-    ]
-    environment = {**os.environ, "ANSIBLE_NOCOLOR": "1"}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=RUN_TIMEOUT, check=False)
-    assert (done.returncode != 0) == fails, (done.stdout + done.stderr)[-5000:]
-    return done.stdout
 
 
 class Mesh:
@@ -145,15 +128,10 @@ def keys() -> Keys:
     return Keys()
 
 
-@pytest.fixture(scope="module")
-def variables(tmp_path_factory: pytest.TempPathFactory, keys: Keys) -> Path:
-    file = tmp_path_factory.mktemp("mesh") / "variables.json"
-    wanted = {
+def wanted(keys: Keys) -> dict[str, Any]:
+    return {
         "platform_namespace": NAMESPACE,
         "platform_components": COMPONENTS,
-        "platform_reports_dir": str(file.parent / "reports"),
-        "redis_cluster_delete_volumes": True,
-        "teardown_confirm": "local",
         "gateway_jwt": {"issuer": ISSUER, "audiences": [AUDIENCE], "jwks": json.dumps(keys.jwks), "claims": {"scope": ["use"]}},
         "agents_services": {
             "mca": {"labels": {"component": "coordination-agent"}, "environment": {"AGENT_SPECIALIZATION": "coordination"}},
@@ -189,30 +167,17 @@ def variables(tmp_path_factory: pytest.TempPathFactory, keys: Keys) -> Path:
             "default": {"prefix": "/", "service": "progressive-framework-v5-service"},
         },
     }
-    file.write_text(json.dumps(wanted))
-    return file
 
 
 @pytest.fixture(scope="module")
-def mesh(client: Client, kubeconfig: str, variables: Path, keys: Keys) -> Iterator[Mesh]:
-    cache = Path(kubeconfig).parents[1]
-
-    def kubectl(*arguments: str) -> str:
-        command = [str(cache / "bin/kubectl"), "--kubeconfig", kubeconfig, *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    try:
-        playbook("site", variables)
+def mesh(client: Client, kubectl: Callable[..., str], keys: Keys, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
+    with installed(tmp_path_factory.mktemp("mesh"), wanted(keys)) as variables:
         image = client.get(f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments/npa-deployment")["spec"]["template"]["spec"]["containers"][0][
             "image"
         ]
         client.request("POST", f"/api/v1/namespaces/{NAMESPACE}/pods", stranger(image))
         kubectl("-n", NAMESPACE, "wait", "--for=condition=Ready", "pod/stranger", "--timeout=120s")
         yield Mesh(client, kubectl, variables, keys)
-    finally:
-        playbook("teardown", variables)
 
 
 def stranger(image: str) -> dict[str, Any]:

@@ -13,7 +13,6 @@ import http.client
 import json
 import os
 import re
-import subprocess
 import time
 import urllib.parse
 from collections.abc import Callable, Iterator
@@ -23,12 +22,11 @@ from typing import Any
 import pytest
 import yaml
 from ansible_collections.progressive.platform.plugins.module_utils._kube.client import Client
+from ansible_collections.progressive.platform.tests.cluster.playbooks import ROOT, installed
 
-ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs/monitoring.md"
 NAMESPACE, WATCH = "monitoring-probes", "monitoring-probes-system"
 COMPONENTS = ["baseline", "redis_cluster", "agents", "monitoring"]
-RUN_TIMEOUT = 900
 PATIENCE = float(os.environ.get("PROGRESSIVE_PATIENCE") or 660)  # seconds; a rate over 5 min that must last 5 min is the slowest
 
 pytestmark = [pytest.mark.slow, pytest.mark.monitoring]
@@ -58,19 +56,10 @@ EXPECTED = [
 ]
 
 
-def playbook(name: str, variables: Path) -> str:
-    command = [str(ROOT / ".venv/bin/ansible-playbook"), "-i", "inventories/local", f"playbooks/{name}.yml", "-e", f"@{variables}"]
-    environment = {**os.environ, "ANSIBLE_NOCOLOR": "1"}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=RUN_TIMEOUT, check=False)
-    assert done.returncode == 0, (done.stdout + done.stderr)[-6000:]
-    return done.stdout
-
-
-def wanted(folder: Path) -> dict[str, Any]:
+def wanted() -> dict[str, Any]:
     return {
         "platform_namespace": NAMESPACE,
         "platform_components": COMPONENTS,
-        "platform_reports_dir": str(folder / "reports"),
         "monitoring_namespace": WATCH,
         "monitoring_interval": 5,
         # It takes no POST.
@@ -78,8 +67,6 @@ def wanted(folder: Path) -> dict[str, Any]:
             {"name": "refuses", "webhook_configs": [{"url": f"http://prometheus.{WATCH}.svc.cluster.local:9090/-/healthy"}]}
         ],
         "monitoring_receiver": "refuses",
-        "redis_cluster_delete_volumes": True,
-        "teardown_confirm": "local",
     }
 
 
@@ -120,25 +107,12 @@ class Watched:
 
 
 @pytest.fixture(scope="module")
-def watched(client: Client, kubeconfig: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
-    cache = Path(kubeconfig).parents[1]
-
-    def kubectl(*arguments: str, stdin: str | None = None, check: bool = True) -> str:
-        command = [str(cache / "bin/kubectl"), "--kubeconfig", kubeconfig, *arguments]
-        done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=120, check=False)
-        assert not check or done.returncode == 0, done.stderr
-        return done.stdout
-
-    variables = tmp_path_factory.mktemp("monitoring") / "variables.json"
-    variables.write_text(json.dumps(wanted(variables.parent)))
-    there = bool(os.environ.get("PROGRESSIVE_THERE"))
+def watched(client: Client, kubectl: Callable[..., str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
     try:
-        if not there:
-            playbook("site", variables)
-        yield Watched(client, kubectl, variables)
+        with installed(tmp_path_factory.mktemp("monitoring"), wanted()) as variables:
+            yield Watched(client, kubectl, variables)
     finally:
-        if not there:
-            playbook("teardown", variables)
+        if not os.environ.get("PROGRESSIVE_THERE"):
             kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found", "--timeout=100s")  # and what the faults left in it
 
 

@@ -14,35 +14,25 @@ import http.client
 import json
 import os
 import re
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
 from ansible_collections.progressive.platform.plugins.module_utils._kube.client import APPLY, ApiError, Client
+from ansible_collections.progressive.platform.tests.cluster.playbooks import ROOT, installed
 
-ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs/operator.md"
 NAMESPACE, HOME = "operator-probes", "operator-probes-operator"
 AGENTS = f"/apis/progressive.platform/v1beta1/namespaces/{NAMESPACE}/agents"
 USER = f"system:serviceaccount:{HOME}:operator"
-RUN_TIMEOUT = 900
 HUNDRED = 100
 MEASURED: dict[str, str] = {}
 
 pytestmark = [pytest.mark.slow, pytest.mark.operator]
 
 Json = dict[str, Any]
-
-
-def playbook(name: str, variables: Path) -> None:
-    command = [str(ROOT / ".venv/bin/ansible-playbook"), "-i", "inventories/local", f"playbooks/{name}.yml", "-e", f"@{variables}"]
-    environment = {**os.environ, "ANSIBLE_NOCOLOR": "1"}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=RUN_TIMEOUT, check=False)
-    assert done.returncode == 0, (done.stdout + done.stderr)[-6000:]
 
 
 def until(what: Callable[[], Any], seconds: float, words: Callable[[], str] = lambda: "", pause: float = 0.2) -> Any:
@@ -142,26 +132,15 @@ class Scene:
 
 @pytest.fixture(scope="module")
 def scene(client: Client, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
-    variables = tmp_path_factory.mktemp("operator") / "variables.json"
     wanted = {
         "platform_namespace": NAMESPACE,
         "platform_components": ["baseline", "redis_cluster", "operator"],
-        "platform_reports_dir": str(variables.parent / "reports"),
         "operator_platform": {"intervalSeconds": 10, "timeoutSeconds": 10},
-        "redis_cluster_delete_volumes": True,
-        "teardown_confirm": "local",
     }
-    variables.write_text(json.dumps(wanted))
-    there = bool(os.environ.get("PROGRESSIVE_THERE"))
-    try:
-        if not there:
-            playbook("site", variables)
+    with installed(tmp_path_factory.mktemp("operator"), wanted):
         found = Scene(client)
         found.leading()
         yield found
-    finally:
-        if not there:
-            playbook("teardown", variables)
 
 
 # ---- what the schema refuses --------------------------------------------------------------------------------------------------

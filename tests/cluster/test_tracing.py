@@ -12,9 +12,7 @@ from __future__ import annotations
 import http.client
 import itertools
 import json
-import os
 import secrets
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,11 +20,10 @@ from typing import Any
 
 import pytest
 from ansible_collections.progressive.platform.plugins.module_utils._kube.client import Client
+from ansible_collections.progressive.platform.tests.cluster.playbooks import installed, playbook
 
-ROOT = Path(__file__).resolve().parents[2]
 NAMESPACE, SYSTEM = "tracing-probes", "tracing-probes-system"
 COMPONENTS = ["baseline", "postgresql", "mongodb", "redis_cluster", "app", "agents", "tracing"]
-RUN_TIMEOUT = 900
 MIB = 2**20
 Json = dict[str, Any]
 
@@ -36,31 +33,13 @@ pytestmark = [pytest.mark.slow, pytest.mark.monitoring]
 class Traced:
     """The platform, and ways to ask it."""
 
-    def __init__(self, client: Client, kubectl: Callable[..., str], folder: Path) -> None:
-        self.client, self.kubectl, self.reports = client, kubectl, folder / "reports"
-        self.variables = folder / "variables.json"
-        wanted = {
-            "platform_namespace": NAMESPACE,
-            "platform_tracing_namespace": SYSTEM,
-            "platform_components": COMPONENTS,
-            "platform_reports_dir": str(self.reports),
-            "redis_cluster_delete_volumes": True,
-            "postgresql_delete_volumes": True,
-            "teardown_confirm": "local",
-        }
-        self.variables.write_text(json.dumps(wanted))
-
-    def playbook(self, name: str, check: bool = True) -> str:
-        command = [str(ROOT / ".venv/bin/ansible-playbook"), "-i", "inventories/local", f"playbooks/{name}.yml", "-e", f"@{self.variables}"]
-        environment = {**os.environ, "ANSIBLE_NOCOLOR": "1"}
-        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=RUN_TIMEOUT, check=False)
-        assert not check or done.returncode == 0, (done.stdout + done.stderr)[-6000:]
-        return done.stdout
+    def __init__(self, client: Client, kubectl: Callable[..., str], variables: Path) -> None:
+        self.client, self.kubectl, self.variables = client, kubectl, variables
 
     def verified(self) -> dict[str, Json]:
         """The checks of a report by name."""
-        self.playbook("verify", check=False)
-        return {check["name"]: check for check in json.loads((self.reports / "health.json").read_text())["checks"]}
+        playbook("verify", self.variables, fails=None)
+        return {check["name"]: check for check in json.loads((self.variables.parent / "reports/health.json").read_text())["checks"]}
 
     def pods(self, selector: str, namespace: str = NAMESPACE) -> list[Json]:
         found = self.client.get(f"/api/v1/namespaces/{namespace}/pods", labelSelector=selector)["items"]
@@ -88,24 +67,10 @@ class Traced:
 
 
 @pytest.fixture(scope="module")
-def traced(client: Client, kubeconfig: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Traced]:
-    cache = Path(kubeconfig).parents[1]
-
-    def kubectl(*arguments: str) -> str:
-        command = [str(cache / "bin/kubectl"), "--kubeconfig", kubeconfig, *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    platform = Traced(client, kubectl, tmp_path_factory.mktemp("tracing"))
-    there = bool(os.environ.get("PROGRESSIVE_THERE"))
-    try:
-        if not there:
-            platform.playbook("site")
-        yield platform
-    finally:
-        if not there:
-            platform.playbook("teardown")
+def traced(client: Client, kubectl: Callable[..., str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Traced]:
+    wanted = {"platform_namespace": NAMESPACE, "platform_tracing_namespace": SYSTEM, "platform_components": COMPONENTS}
+    with installed(tmp_path_factory.mktemp("tracing"), wanted) as variables:
+        yield Traced(client, kubectl, variables)
 
 
 def eventually(what: str, question: Callable[[], Any], timeout: float = 60) -> Any:

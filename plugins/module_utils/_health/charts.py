@@ -73,11 +73,8 @@ def spoken(value: float, unit: str) -> str:
     if unit in ("bytes", "bytes/s"):
         power = min(int(math.log(value, 1024)), 5) if value >= 1 else 0
         return f"{value / 1024**power:.3g} {['B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB'][power]}{unit.removeprefix('bytes')}"
-    return (
-        f"{value:.3g}" + ("" if unit == "count" else f" {unit}")
-        if abs(value) < 1000
-        else f"{value:,.0f}" + ("" if unit == "count" else f" {unit}")
-    )
+    number = f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+    return number if unit == "count" else f"{number} {unit}"
 
 
 def named(legend: str, labels: Mapping[str, str]) -> str:

@@ -137,30 +137,22 @@ footer { margin-top: 40px; color: var(--soft); font-size: 13px }
   .redis { grid-template-columns: 1fr }
   .more { padding-left: 18px }
 }
-@media print {
-  body { background: #fff }
-  .card, .wrong { break-inside: avoid }
-}
 .charts { display: grid; grid-template-columns: repeat(auto-fill,minmax(260px,1fr)); gap: 14px }
 .chart { margin: 0; padding: 12px 16px; background: var(--card); border: 1px solid var(--line); border-radius: 12px }
 .chart figcaption { font-size: 13px; color: var(--soft) }
 .chart svg { display: block; width: 100%; height: 84px; margin: 6px 0; background: var(--sunk); border-radius: 6px }
-.chart path { fill: none; stroke: var(--h0); stroke-width: 1.6; vector-effect: non-scaling-stroke }
-.chart path.hue0 { stroke: var(--h0) }
-.chart path.hue1 { stroke: var(--h1) }
-.chart path.hue2 { stroke: var(--h2) }
-.chart path.hue3 { stroke: var(--h3) }
-.chart path.hue4 { stroke: var(--h4) }
-.chart path.hue5 { stroke: var(--h5) }
-.chart path.hue6 { stroke: var(--h6) }
-.chart path.hue7 { stroke: var(--h7) }
+.chart path { fill: none; stroke-width: 1.6; vector-effect: non-scaling-stroke }
 .chart ul { list-style: none; margin: 0; padding: 0; font-size: 12.5px; display: flex; flex-wrap: wrap; gap: 2px 14px }
 .chart li { overflow-wrap: anywhere }
 .chart .swatch { display: inline-block; width: 9px; height: 9px; margin: 0 5px 0 0; border-radius: 3px; min-height: 0 }
 .chart .figure { font-size: 25px; font-weight: 600; margin: 2px 0 0 }
 .chart .none { color: var(--soft); margin: 4px 0 0 }
+@media print {
+  body { background: #fff }
+  .card, .wrong { break-inside: avoid }
+}
 """ + "\n".join(
-    f".arc.hue{n} {{ stroke: var(--h{n}) }} .master.hue{n}, .swatch.hue{n} {{ fill: var(--h{n}); background: var(--h{n}) }} "
+    f".arc.hue{n}, .chart .hue{n} {{ stroke: var(--h{n}) }} .master.hue{n}, .swatch.hue{n} {{ fill: var(--h{n}); background: var(--h{n}) }} "
     f".replica.hue{n} {{ fill: var(--card); stroke: var(--h{n}); stroke-width: 2 }}"
     for n in range(HUES)
 )

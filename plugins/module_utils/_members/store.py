@@ -23,11 +23,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ansible_collections.progressive.platform.plugins.module_utils._kube.client import ApiError, Client, quote
+from ansible_collections.progressive.platform.plugins.module_utils._kube.lease import DURATION, Lease
 from ansible_collections.progressive.platform.plugins.module_utils._members.model import Marker
 from ansible_collections.progressive.platform.plugins.module_utils._run import Clock, PlatformError
 
-LEASE_SECONDS = 15
-"""A holder that has not renewed for this long is dead, and a killed run's successor waits as long."""
 LOCK_WITHIN = 30.0
 """Seconds for which a run waits for another to end."""
 POLL = 0.25
@@ -151,17 +150,14 @@ class Objects:
         self._namespace = namespace
         self._name = name
         self._marker = f"{name}-marker"
-        self._lease = f"{name}-converge"
         self._labels = {
             "app.kubernetes.io/part-of": "progressive-platform",
             "app.kubernetes.io/managed-by": "progressive.platform",
             "app.kubernetes.io/name": name,
         }
-        self._holder = f"{socket.gethostname()}/{os.getpid()}/{os.urandom(4).hex()}"
-        self._held: dict[str, t.Any] | None = None
+        holder = f"{socket.gethostname()}/{os.getpid()}/{os.urandom(4).hex()}"
+        self._lease = Lease(client, namespace, f"{name}-converge", holder, clock, self._labels)
         self._holds = False
-        self._acquired = ""
-        self._renewed = 0.0
 
     def read(self) -> Marker | None:
         found = self._get("api", "v1", "configmaps", self._marker)
@@ -194,20 +190,13 @@ class Objects:
 
     @contextlib.contextmanager
     def lock(self, timeout: float) -> Iterator[None]:
-        """Take the Lease. Expiry is measured here, by how long its renewTime stands still, so that no two clocks are compared."""
-        self._acquired = ""
+        """Take the Lease; a killed run's successor waits until it has stood still for its duration."""
         deadline = self._clock.now() + timeout
-        seen, since = "", self._clock.now()
-        while not self._take(seen, since):
-            current = self._get("apis", "coordination.k8s.io/v1", "leases", self._lease) or {}
-            spec = current.get("spec", {})
-            stamp = f"{spec.get('holderIdentity')} {spec.get('renewTime')}"
-            if stamp != seen:
-                seen, since = stamp, self._clock.now()
+        while not self._lease.take():
             if self._clock.now() >= deadline:
                 raise PlatformError(
-                    f"Another run converges this cluster: Lease {self._namespace}/{self._lease} is held by {self._whose(spec)}. "
-                    f"Wait for it; see kubectl -n {self._namespace} get lease {self._lease} -o yaml"
+                    f"Another run converges this cluster: Lease {self._namespace}/{self._lease.name} is held by {self._whose()}. "
+                    f"Wait for it; see kubectl -n {self._namespace} get lease {self._lease.name} -o yaml"
                 )
             self._clock.sleep(POLL)
         self._holds = True
@@ -217,74 +206,24 @@ class Objects:
             if self._holds:
                 self._holds = False
                 with contextlib.suppress(ApiError):
-                    self._put("")
+                    self._lease.release()
 
     def renew(self) -> None:
-        if self._clock.now() - self._renewed > LEASE_SECONDS / 3:
-            self._put(self._holder)
-
-    def _take(self, seen: str, since: float) -> bool:
-        """Create the Lease, or take one that nobody holds or whose holder's stamp ``seen`` has stood still for a whole duration."""
-        current = self._get("apis", "coordination.k8s.io/v1", "leases", self._lease)
-        try:
-            if current is None:
-                path = quote("apis", "coordination.k8s.io", "v1", "namespaces", self._namespace, "leases")
-                self._held = self._client.request("POST", path, self._lease_body({}))[2]
-                self._renewed = self._clock.now()
-                return True
-            spec = current.get("spec", {})
-            stamp = f"{spec.get('holderIdentity')} {spec.get('renewTime')}"
-            expired = stamp == seen and self._clock.now() - since > spec.get("leaseDurationSeconds", LEASE_SECONDS)
-            if spec.get("holderIdentity") and not expired:
-                return False
-            self._held = current
-            self._put(self._holder)
-            return True
-        except ApiError as error:
-            if error.status == 409:
-                return False
-            raise
-
-    def _put(self, holder: str) -> None:
-        if self._held is None:
-            return
-        body = self._lease_body(self._held["metadata"], holder)
-        path = quote("apis", "coordination.k8s.io", "v1", "namespaces", self._namespace, "leases", self._lease)
-        try:
-            self._held = self._client.request("PUT", path, body)[2]
-        except ApiError as error:
-            if error.status == 409 and self._holds:
-                raise self._lost() from error
-            raise
-        self._renewed = self._clock.now()
+        if self._clock.now() - self._lease.renewed > DURATION / 3 and not self._lease.renew():
+            raise self._lost()
 
     def _lost(self) -> PlatformError:
         """Another run took the Lease while this one stood still for longer than it lasts (a suspended machine, an API server that was away)."""
         self._holds = False
-        spec = (self._get("apis", "coordination.k8s.io/v1", "leases", self._lease) or {}).get("spec", {})
         return PlatformError(
-            f"Lease {self._namespace}/{self._lease} has passed to {self._whose(spec)}: this run had not renewed it for more than {LEASE_SECONDS} s, so it "
+            f"Lease {self._namespace}/{self._lease.name} has passed to {self._whose()}: this run had not renewed it for more than {DURATION} s, so it "
             "stops here and leaves the rest to that one. Run it again when the other has ended; what is done already is not done twice."
         )
 
-    def _whose(self, spec: t.Mapping[str, t.Any]) -> str:
-        """Holder of a Lease, and since when, by the holder's clock."""
-        return f"{spec.get('holderIdentity') or 'nobody'} (since {spec.get('acquireTime') or 'unknown'}, last heard of at {spec.get('renewTime') or 'unknown'})"
-
-    def _lease_body(self, metadata: dict[str, t.Any], holder: str | None = None) -> dict[str, t.Any]:
-        now = _now()
-        self._acquired = self._acquired or now
-        return {
-            "apiVersion": "coordination.k8s.io/v1",
-            "kind": "Lease",
-            "metadata": {"name": self._lease, "namespace": self._namespace, "labels": self._labels, **metadata},
-            "spec": {
-                "holderIdentity": self._holder if holder is None else holder,
-                "leaseDurationSeconds": LEASE_SECONDS,
-                "acquireTime": self._acquired,
-                "renewTime": now,
-            },
-        }
+    def _whose(self) -> str:
+        """Holder of the Lease, and since when, by the holder's clock."""
+        spec = self._lease.spec
+        return f"{self._lease.holder or 'nobody'} (since {spec.get('acquireTime') or 'unknown'}, last heard of at {spec.get('renewTime') or 'unknown'})"
 
     def _get(self, root: str, version: str, plural: str, name: str) -> dict[str, t.Any] | None:
         path = f"/{root}/{version}{quote('namespaces', self._namespace, plural, name)}"

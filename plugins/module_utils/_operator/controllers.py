@@ -159,7 +159,7 @@ class Agents:
 
     def work(self) -> None:
         """Until the queue is closed."""
-        while not self.queue._closed:
+        while not self.queue.closed:
             self.step(timeout=5.0)
 
     def step(self, timeout: float) -> None:
@@ -293,7 +293,7 @@ class Platforms:
             self.queue.add(name)
 
     def work(self) -> None:
-        while not self.queue._closed:
+        while not self.queue.closed:
             for name in self.queue.take(1, 5.0):
                 try:
                     self.look(name)

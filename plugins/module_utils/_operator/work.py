@@ -30,7 +30,7 @@ class Queue(t.Generic[Key]):
         self._busy: set[Key] = set()
         self._failures: dict[Key, int] = {}
         self._changed = threading.Condition()
-        self._closed = False
+        self.closed = False
 
     def __len__(self) -> int:
         return len(self._due) + len(self._busy)
@@ -46,7 +46,7 @@ class Queue(t.Generic[Key]):
         """The keys that are due and nobody works on, the oldest first; waits up to ``timeout`` seconds for one. Give each to ``done``."""
         deadline = self.clock.now() + timeout
         with self._changed:
-            while not self._closed:
+            while not self.closed:
                 now = self.clock.now()
                 free = sorted((due, number, key) for number, (key, due) in enumerate(self._due.items()) if key not in self._busy)
                 ready = [key for due, _number, key in free if due <= now][:most]
@@ -79,5 +79,5 @@ class Queue(t.Generic[Key]):
     def close(self) -> None:
         """Whoever waits gets nothing, now and later."""
         with self._changed:
-            self._closed = True
+            self.closed = True
             self._changed.notify_all()

@@ -109,7 +109,8 @@ class Server:
             self.tick()
             self.weights.append(self.weight)
         else:
-            self.objects[key] = copy.deepcopy(body)
+            written = int((there or {"metadata": {}})["metadata"].get("resourceVersion", 0)) + 1
+            self.objects[key] = copy.deepcopy({**body, "metadata": {**body["metadata"], "resourceVersion": str(written)}})
         return 200, {}, copy.deepcopy(self.objects.get(key, {}))
 
     @property

@@ -8,18 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-import importlib.util
-from pathlib import Path
 from typing import Any
 
 import pytest
 from ansible_collections.progressive.platform.plugins.module_utils._health.postgresql import half_done, misled, problems_of
 from ansible_collections.progressive.platform.plugins.module_utils._postgresql.model import Archive, Link, Observation, Slot
+from ansible_collections.progressive.platform.tests.unit.postgresql import views
 
-_spec = importlib.util.spec_from_file_location("views", Path(__file__).parents[1] / "postgresql" / "views.py")
-assert _spec and _spec.loader
-views = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(views)
 member, silent, observation, facts = views.member, views.silent, views.observation, views.facts
 
 OPTIONS: dict[str, Any] = {"members": 3, "synchronous": True, "lag": 1024, "delay": 30.0}

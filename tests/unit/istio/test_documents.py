@@ -7,17 +7,11 @@
 from __future__ import annotations
 
 import functools
-import importlib.util
 import re
 import typing as t
-from pathlib import Path
 
 import pytest
-
-_spec = importlib.util.spec_from_file_location("rendering", Path(__file__).parents[1] / "roles/rendering.py")
-assert _spec and _spec.loader
-rendering = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(rendering)
+from ansible_collections.progressive.platform.tests.unit.roles import rendering
 
 Document = dict[str, t.Any]
 ROLES = ["baseline", "postgresql", "redis_cluster", "istio", "gateway", "app", "agents"]

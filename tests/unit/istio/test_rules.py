@@ -6,18 +6,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import typing as t
-from pathlib import Path
 
 import pytest
 from ansible_collections.progressive.platform.plugins.module_utils._preflight.findings import Finding
 from ansible_collections.progressive.platform.plugins.plugin_utils._examine import examine_variables
-
-_spec = importlib.util.spec_from_file_location("rendering", Path(__file__).parents[1] / "roles/rendering.py")
-assert _spec and _spec.loader
-rendering = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(rendering)
+from ansible_collections.progressive.platform.tests.unit.roles import rendering
 
 COMPONENTS = ["baseline", "istio", "gateway", "app", "agents"]
 KEY = {"kty": "RSA", "n": "x", "e": "AQAB"}

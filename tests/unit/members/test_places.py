@@ -11,9 +11,10 @@ import typing as t
 
 import pytest
 from ansible_collections.progressive.platform.plugins.module_utils._kube.client import ApiError
+from ansible_collections.progressive.platform.plugins.module_utils._kube.lease import DURATION
 from ansible_collections.progressive.platform.plugins.module_utils._members.model import Marker
 from ansible_collections.progressive.platform.plugins.module_utils._members.places import Pods
-from ansible_collections.progressive.platform.plugins.module_utils._members.store import LEASE_SECONDS, Files, Objects
+from ansible_collections.progressive.platform.plugins.module_utils._members.store import Files, Objects
 from ansible_collections.progressive.platform.plugins.module_utils._run import Clock, PlatformError
 from ansible_collections.progressive.platform.tests.unit.clock import FakeClock
 
@@ -73,7 +74,7 @@ def test_lease_is_taken_renewed_and_given_back() -> None:
         before = client.objects[LEASE]["metadata"]["resourceVersion"]
         store.renew()
         assert client.objects[LEASE]["metadata"]["resourceVersion"] == before
-        clock.sleep(LEASE_SECONDS / 2)
+        clock.sleep(DURATION / 2)
         store.renew()
         assert client.objects[LEASE]["metadata"]["resourceVersion"] != before
     assert client.objects[LEASE]["spec"]["holderIdentity"] == ""
@@ -90,17 +91,17 @@ def test_lease_of_a_dead_holder_expires_by_standing_still() -> None:
     dead = objects(client, clock).lock(5)
     dead.__enter__()
     with objects(client, clock).lock(60):
-        assert LEASE_SECONDS < clock.now() < LEASE_SECONDS + 2
+        assert DURATION < clock.now() < DURATION + 2
 
 
 def test_a_lease_that_passed_on_says_to_whom_and_since_when() -> None:
     client, clock = FakeClient(), FakeClock()
     sleeper, other = objects(client, clock), objects(client, clock)
     with sleeper.lock(5), other.lock(60):
-        clock.sleep(LEASE_SECONDS)
+        clock.sleep(DURATION)
         with pytest.raises(PlatformError, match=r"has passed to \S+/\d+/\w+ \(since 20.*, last heard of at 20") as failure:
             sleeper.renew()
-        assert other._holder in failure.value.message
+        assert other._lease.identity in failure.value.message
     assert client.objects[LEASE]["spec"]["holderIdentity"] == ""
 
 

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 import textwrap
 from pathlib import Path
@@ -17,10 +16,9 @@ PAGES = ROOT / "docs/alerts"
 
 def pages() -> dict[str, str]:
     """Texts by role, of production's inventory: its thresholds are the collection's own."""
-    _spec = importlib.util.spec_from_file_location("gathered", Path(__file__).with_name("gathered.py"))
-    assert _spec and _spec.loader
-    gathered = importlib.util.module_from_spec(_spec)
-    _spec.loader.exec_module(gathered)
+    # Not above: Ansible finds plugins only once its loader has been set up (below).
+    from ansible_collections.progressive.platform.tests.unit.monitoring import gathered
+
     return {component.name: page(component) for component in gathered.components("production") if component.alerts}
 
 

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import shutil
 import subprocess
@@ -15,20 +14,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from ansible_collections.progressive.platform.tests.unit.monitoring import gathered, runbooks
 
 HERE = Path(__file__).parent
 ROLES = sorted(path.stem for path in (HERE / "alerts").glob("*.yml"))
-
-
-def neighbour(name: str) -> t.Any:
-    spec = importlib.util.spec_from_file_location(name, HERE / f"{name}.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-gathered, runbooks = neighbour("gathered"), neighbour("runbooks")
 
 
 def promtool(*arguments: str | Path) -> str:

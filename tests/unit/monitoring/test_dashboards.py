@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 import shutil
@@ -18,14 +17,10 @@ import pytest
 import yaml
 from ansible_collections.progressive.platform.plugins.module_utils._monitoring import dashboards, model
 from ansible_collections.progressive.platform.plugins.module_utils._run import PlatformError
+from ansible_collections.progressive.platform.tests.unit.monitoring import gathered
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.cog.plugins import register_default_plugins
 from grafana_foundation_sdk.models.dashboard import Dashboard
-
-_spec = importlib.util.spec_from_file_location("gathered", Path(__file__).with_name("gathered.py"))
-assert _spec and _spec.loader
-gathered = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(gathered)
 
 Document = dict[str, t.Any]
 # The others are production in small.

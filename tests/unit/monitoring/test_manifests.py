@@ -6,19 +6,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import typing as t
-from pathlib import Path
 
 import pytest
 import yaml
 from ansible_collections.progressive.platform.plugins.module_utils._preflight.quantities import quantity
+from ansible_collections.progressive.platform.tests.unit.monitoring import gathered
 from ansible_collections.progressive.platform.tests.unit.roles.rendering import INVENTORIES, Cluster
-
-_spec = importlib.util.spec_from_file_location("gathered", Path(__file__).with_name("gathered.py"))
-assert _spec and _spec.loader
-gathered = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(gathered)
 
 Document = dict[str, t.Any]
 each_inventory = pytest.mark.parametrize("inventory", INVENTORIES)

@@ -13,9 +13,10 @@ from typing import Any, cast
 import pytest
 import yaml
 from ansible_collections.progressive.platform.plugins.module_utils._kube.client import ApiError, Client
+from ansible_collections.progressive.platform.plugins.module_utils._kube.lease import DURATION
 from ansible_collections.progressive.platform.plugins.module_utils._operator import model, work
 from ansible_collections.progressive.platform.plugins.module_utils._operator.controllers import Agents, Sent
-from ansible_collections.progressive.platform.plugins.module_utils._operator.lease import DURATION, GIVE_UP, Lease
+from ansible_collections.progressive.platform.plugins.module_utils._operator.lease import GIVE_UP, Leadership
 from ansible_collections.progressive.platform.plugins.module_utils._operator.model import Name, Outcome
 from ansible_collections.progressive.platform.plugins.module_utils._run import PlatformError
 from ansible_collections.progressive.platform.plugins.plugin_utils import _roles
@@ -367,7 +368,7 @@ class Leases:
             raise ApiError("away")
         return json.loads(json.dumps(self.item)) if self.item else None
 
-    def request(self, method: str, path: str, body: Json) -> None:
+    def request(self, method: str, path: str, body: Json) -> tuple[int, Json, Json]:
         if self.away:
             raise ApiError("away")
         if method == "PUT" and (self.item is None or body["metadata"]["resourceVersion"] != self.item["metadata"]["resourceVersion"]):
@@ -376,11 +377,12 @@ class Leases:
             raise ApiError("exists", 409)
         self.version += 1
         self.item = {**body, "metadata": {**body["metadata"], "resourceVersion": str(self.version)}}
+        return 200, {}, self.item
 
 
 def test_one_leads_until_it_is_silent_for_too_long() -> None:
     server, clock = Leases(), FakeClock()
-    first, second = (Lease(cast(Client, server), "here", "operator", name, clock) for name in ("a", "b"))
+    first, second = (Leadership(cast(Client, server), "here", "operator", name, clock) for name in ("a", "b"))
     assert first.try_to_lead() and not second.try_to_lead() and second.holder == "a"
     clock.sleep(DURATION - 1)
     assert first.try_to_lead() and not second.try_to_lead()
@@ -395,7 +397,7 @@ def test_one_leads_until_it_is_silent_for_too_long() -> None:
 
 def test_a_leader_that_reaches_no_server_ends_before_another_begins() -> None:
     server, clock = Leases(), FakeClock()
-    lease = Lease(cast(Client, server), "here", "operator", "a", clock)
+    lease = Leadership(cast(Client, server), "here", "operator", "a", clock)
     assert lease.try_to_lead()
     server.away = True
     clock.sleep(GIVE_UP - 1)

@@ -6,26 +6,18 @@
 
 from __future__ import annotations
 
-import importlib.util
+import functools
 import typing as t
-from pathlib import Path
 
 import pytest
-from ansible_collections.progressive.platform.plugins.plugin_utils._examine import examine_variables
-
-_spec = importlib.util.spec_from_file_location("rendering", Path(__file__).parents[1] / "roles/rendering.py")
-assert _spec and _spec.loader
-rendering = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(rendering)
+from ansible_collections.progressive.platform.tests.unit.preflight.inventories import refused
+from ansible_collections.progressive.platform.tests.unit.roles import rendering
 
 COMPONENTS = [*rendering.COMPONENTS, "monitoring"]
 FILE = {"url_file": "/etc/monitoring/secrets/duty"}
 
 
-def found(inventory: str = "production", **changes: t.Any) -> list[str]:
-    cluster = rendering.Cluster(inventory, {"platform_components": COMPONENTS, **changes})
-    findings, _needs = examine_variables(cluster.templar, cluster.vars, COMPONENTS)
-    return [f"{finding.variable}: {finding.seen} | {finding.allowed} | {finding.remedy}" for finding in findings if not finding.warning]
+found = functools.partial(refused, COMPONENTS)
 
 
 @pytest.mark.parametrize("inventory", rendering.INVENTORIES)

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import functools
-import importlib.util
 import os
 import re
 import subprocess
@@ -18,11 +17,7 @@ from pathlib import Path
 import pytest
 import yaml
 from ansible_collections.progressive.platform.plugins.module_utils._preflight.quantities import quantity
-
-_spec = importlib.util.spec_from_file_location("rendering", Path(__file__).with_name("rendering.py"))
-assert _spec and _spec.loader
-rendering = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(rendering)
+from ansible_collections.progressive.platform.tests.unit.roles import rendering
 
 Document = dict[str, t.Any]
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "progressive-platform"

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import functools
-import importlib.util
 import itertools
 import os
 import stat
@@ -22,11 +21,7 @@ from ansible_collections.progressive.platform.plugins.module_utils._mongodb impo
 from ansible_collections.progressive.platform.plugins.module_utils._mongodb.converge import ARGUMENTS, wanted
 from ansible_collections.progressive.platform.plugins.module_utils._preflight.quantities import quantity
 from ansible_collections.progressive.platform.plugins.plugin_utils import _roles
-
-_spec = importlib.util.spec_from_file_location("rendering", Path(__file__).with_name("rendering.py"))
-assert _spec and _spec.loader
-rendering = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(rendering)
+from ansible_collections.progressive.platform.tests.unit.roles import rendering
 
 Document = dict[str, t.Any]
 ENGINES = ["mongodb", "ferretdb"]

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import typing as t
 from pathlib import Path
@@ -14,6 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible_collections.progressive.platform.tests.unit.roles import readme
 
 ROLES = Path(__file__).resolve().parents[3] / "roles"
 NAMES = [
@@ -32,20 +32,7 @@ NAMES = [
     "tracing",
     "workload",
 ]
-WITH_TASKS = [
-    "agents",
-    "app",
-    "autoscaling",
-    "baseline",
-    "gateway",
-    "istio",
-    "mongodb",
-    "monitoring",
-    "operator",
-    "postgresql",
-    "redis_cluster",
-    "tracing",
-]
+WITH_TASKS = [name for name in NAMES if name not in ("catalog", "workload")]
 VERBS = ["absent", "converge", "deploy", "main", "preflight", "verify"]
 # Of their own playbooks, where a component has them.
 MORE_VERBS = {
@@ -63,11 +50,6 @@ MORE_VERBS = {
 }
 MORE_VERBS |= {"upgrade"}
 PREFIXES = {"catalog": ("catalog_", "platform_")}
-
-_spec = importlib.util.spec_from_file_location("readme", Path(__file__).with_name("readme.py"))
-assert _spec and _spec.loader
-readme = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(readme)
 
 
 def load(role: str, file: str) -> dict[str, t.Any]:
