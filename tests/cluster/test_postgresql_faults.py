@@ -128,7 +128,9 @@ def test_a_replica_that_cannot_catch_up(postgres: Postgres, writer: Writer) -> N
         fill = "create table if not exists filler (x int); insert into filler values (1); select pg_switch_wal()"
         psql = "psql -X -q -d postgres"
         postgres.shell(
-            primary, f"for n in $(seq 20); do {psql} -c '{fill}' >/dev/null; done; {psql} -c checkpoint; sleep 12; {psql} -c checkpoint"
+            primary,
+            f"for n in $(seq 20); do {psql} -c '{fill}' >/dev/null; done; {psql} -c checkpoint; sleep 12; {psql} -c checkpoint",
+            timeout=240,  # a checkpoint waits for the walsender, which ends by tcp_user_timeout
         )
         words.append(said(postgres, replica))
         with contextlib.suppress(subprocess.CalledProcessError):

@@ -159,7 +159,7 @@ class Cluster:
     def observe(self, users: Iterable[str] = (), databases: Iterable[str] = (), ask_sql: bool = True) -> Observation:
         """One look at every member, and with the superuser's password at the primary's SQL."""
         self._targets = self._source.targets()
-        members = tuple(self._each(self._look, self._targets))
+        members = observe.sent_to(tuple(self._each(self._look, self._targets)))
         seen = Observation(members)
         teller = seen.primary or next(iter(seen.live), None)
         if teller is not None:

@@ -126,6 +126,19 @@ def member_of(target: Target, status: Json, cluster: Json, now: float) -> Member
     )
 
 
+def sent_to(members: Sequence[Member]) -> tuple[Member, ...]:
+    """The members, those streaming by their own word alone taken at nobody's: a receiver that hangs calls itself streaming for as long as it hangs.
+    Whom it streams from tells so (pg_stat_replication), mostly the primary; when none of the others answers, its own word is all there is."""
+    tellers = [member for member in members if member.running]
+    names = {link.name for member in tellers for link in member.links}
+    return tuple(
+        dataclasses.replace(member, replication="nobody sends to it")
+        if member.streaming and member.name not in names and any(teller is not member for teller in tellers)
+        else member
+        for member in members
+    )
+
+
 def less(one: object, other: object) -> bool:
     """Of two whole numbers given as such or as text; whatever is none is not less."""
     first, second = str(one), str(other)

@@ -48,6 +48,23 @@ def test_a_replica_as_patroni_tells_it() -> None:
     assert member.target.sql_port == 5433, "where it listens it says itself"
 
 
+@pytest.mark.parametrize(
+    ("links", "others", "streaming"),
+    [
+        (["postgres-1"], "running", True),
+        (["postgres-2"], "running", False),  # its receiver hangs, and its walsender has ended
+        ([], "running", False),
+        ([], "starting", True),  # nobody else can say
+    ],
+)
+def test_streaming_is_what_both_ends_say(links: list[str], others: str, streaming: bool) -> None:
+    replica = observe.member_of(TARGET, STATUS, CLUSTER, 1000.0)
+    told = [{"application_name": name, "state": "streaming", "sync_state": "async"} for name in links]
+    status = {"state": others, "role": "primary", "replication": told, "patroni": {"name": "postgres-0", "version": "4.1.5"}}
+    primary = observe.member_of(Target("postgres-0", "10.0.0.1", 8008), status, CLUSTER, 1000.0)
+    assert [member.streaming for member in observe.sent_to([primary, replica])] == [False, streaming]
+
+
 def test_a_member_that_has_no_server_yet() -> None:
     status = {"state": "stopped", "role": "uninitialized", "patroni": {"name": "postgres-1", "version": "4.1.5"}, "dcs_last_seen": 999}
     member = observe.member_of(TARGET, status, {"members": []}, 1000.0)
