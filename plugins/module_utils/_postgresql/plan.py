@@ -218,6 +218,18 @@ def settings(picture: Picture) -> Decision | None:
     return Act("P6", "config", f"the dynamic configuration differs in {', '.join(sorted(_paths(patch)))}", body=patch)
 
 
+def reinitialize(picture: Picture) -> Decision | None:
+    """A copy that was asked for, which is what helps a member that does not stream; the run remembers whom it has done, so that each is done once.
+    One that does not answer cannot be told: it is waited for."""
+    for member in picture.observation.members:
+        if member.target.name in picture.desired.reinit and member.live:
+            if member.primary:
+                return Refuse("P13", f"{member.target.name} is the primary and is not copied from another; switch over first.")
+            body = {"force": True, "from_leader": True}
+            return Act("P13", "reinit", f"{member.target.name} is to be copied anew", member.target.name, body)
+    return None
+
+
 def presence(picture: Picture) -> Decision | None:
     """Every member is there and streams; a new one may copy for as long as it takes."""
     members = picture.wanted
@@ -241,26 +253,13 @@ def presence(picture: Picture) -> Decision | None:
         return Wait(
             "P11",
             f"idle {_names(idle)}",
-            f"{_states(idle)}, not streaming",
+            f"{_states(idle)}, not streaming; if it stays so, reinit: [{names}] copies it anew from the primary",
             STUCK_AFTER,
             f"{_states(idle)}: without streaming for {STUCK_AFTER:g} s. Look at its log; with reinit: [{names}] it is copied anew from the primary.",
         )
     if picture.unsynchronized:
         refusal = "No standby was made synchronous. Look at the primary's log; a member tagged nosync cannot be one."
         return Wait("P12", "synchronous", "no standby is synchronous yet", ROUNDS_WITHIN, refusal)
-    return None
-
-
-def reinitialize(picture: Picture) -> Decision | None:
-    """A copy that was asked for; the run remembers whom it has done, so that each is done once."""
-    for member in picture.observation.members:
-        if member.target.name in picture.desired.reinit:
-            if member.primary:
-                return Refuse("P13", f"{member.target.name} is the primary and is not copied from another; switch over first.")
-            if not member.live:
-                return Refuse("P13", f"{member.target.name} does not answer and cannot be told to copy: {member.problem}.")
-            body = {"force": True, "from_leader": True}
-            return Act("P13", "reinit", f"{member.target.name} is to be copied anew", member.target.name, body)
     return None
 
 
@@ -337,7 +336,7 @@ def contents(picture: Picture) -> Decision | None:
     return Act("P7", "sql", f"{len(statements)} statements about users and databases are missing", statements=tuple(statements))
 
 
-STAGES: tuple[Stage, ...] = (foreign, unreachable, one_primary, settings, contents, presence, reinitialize, renewal, switchover, departure)
+STAGES: tuple[Stage, ...] = (foreign, unreachable, one_primary, settings, contents, reinitialize, presence, renewal, switchover, departure)
 
 COPYING = ("creating replica", "initializing new cluster", "running custom bootstrap script", "starting", "restarting", "stopping")
 """States of a member that is busy with what it was told, or with coming to be."""

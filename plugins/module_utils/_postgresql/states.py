@@ -86,7 +86,7 @@ STATES: dict[str, State] = {
         "a copy is asked for",
         "`reinit` names a replica.",
         "Patroni drops its data and copies the primary's, once a run.",
-        "It is the primary, or does not answer.",
+        "It is the primary. One that does not answer is waited for (P9).",
     ),
     "P14": State(
         "a restart is due",

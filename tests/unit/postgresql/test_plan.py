@@ -178,6 +178,10 @@ def test_a_copy_is_made_once_and_never_of_the_primary() -> None:
     again = dataclasses.replace(WANTED, reinit=frozenset({"postgres-2"}))
     decisions, _after = foresee(observation(), again)
     assert [getattr(step, "kind", "") for step in decisions] == ["reinit", ""]
+    stuck = observation(member(1), member(2, replication="in archive recovery"))
+    assert isinstance(first := decided(stuck, again), Act) and first.member == "postgres-2", "not waited for until it streams by itself"
+    silent = observation(member(1), member(2, problem="does not answer"))
+    assert isinstance(first := decided(silent, again), Wait) and first.state == "P9"
     primary = decided(observation(), dataclasses.replace(WANTED, reinit=frozenset({"postgres-0"})))
     assert isinstance(primary, Refuse) and "switch over first" in primary.reason
 
