@@ -133,7 +133,7 @@ def _leadership(seen: Observation) -> list[str]:
     problems += [
         f"{member.target.name} takes {member.leader or 'nobody'} for the primary, not {primary.name}"
         for member in seen.live
-        if member.leader != primary.name
+        if member.known and member.leader != primary.name
     ]
     paused = any(member.paused for member in seen.live)
     return problems + (["Patroni is paused: nobody would take over from a lost primary"] if paused else [])

@@ -178,9 +178,13 @@ class Cluster:
         if target.problem:
             return Member(target, problem=target.problem)
         try:
-            status, cluster = self.ask(target, "GET", "/patroni"), self.ask(target, "GET", "/cluster")
+            status = self.ask(target, "GET", "/patroni")
         except Refused as error:
             return Member(target, problem=str(error))
+        try:
+            cluster = self.ask(target, "GET", "/cluster")
+        except Refused:  # the lock's store is away for it, which its ``silence`` tells; of itself it still knows
+            cluster = {}
         return observe.member_of(target, status, cluster, self._now())
 
     def _facts(self, primary: Member, users: tuple[str, ...], databases: frozenset[str]) -> Facts:
