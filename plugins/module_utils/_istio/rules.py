@@ -18,6 +18,7 @@ Values = Mapping[str, t.Any]
 
 OLDEST = (1, 30)
 # Releases that let through what policies forbid (ISTIO-SECURITY-2026-006): paths that are read otherwise than they are compared.
+GRPC = 9000  # the port of the agents' Services that speaks it
 KNOWN_BAD = re.compile(r"1\.30\.[0-3]")
 
 
@@ -64,6 +65,20 @@ def gateway_rules(values: Values, shared: Values) -> Iterator[Finding]:
         days = f"less than gateway_tls_days ({values['gateway_tls_days']})"
         yield wrong(("gateway_tls_renew_before",), values["gateway_tls_renew_before"], days, "Every run would issue a certificate.")
     yield from _routes(values["gateway_routes"])
+    for host in values["gateway_rate_limits"]:
+        if host != "*" and not values["gateway_api"] and values["gateway_provider"] == "istio":
+            remedy = (
+                "Istio's own API has one table of routes for all hosts, so they are limited together; limit routes, or set gateway_api."
+            )
+            yield wrong(("gateway_rate_limits", str(host)), host, "* alone where gateway_api is off", remedy)
+        elif host != "*" and host not in values["gateway_hosts"]:
+            meant = suggestion(str(host), values["gateway_hosts"])
+            yield wrong(
+                ("gateway_rate_limits", str(host)),
+                host,
+                f"one of gateway_hosts ({', '.join(values['gateway_hosts'])}), or *",
+                f"Did you mean {meant}?" if meant else "It would limit nothing.",
+            )
     if values["gateway_jwt"]:
         yield from _tokens(values["gateway_jwt"], values["gateway_public_paths"])
 
@@ -99,9 +114,12 @@ def _routes(routes: Values) -> Iterator[Finding]:
                 (*path, "prefix"), prefix, "a prefix of its own", f"Route {taken[prefix]} has it already, and one would hide the other."
             )
         taken.setdefault(prefix, route)
-        timeout, attempt = int(spec.get("timeout") or 30), int(spec.get("attempt_timeout") or 0)
-        if attempt > timeout:
+        timeout, attempt = int(spec["timeout"] if spec.get("timeout") is not None else 30), int(spec.get("attempt_timeout") or 0)
+        if timeout and attempt > timeout:
             yield wrong((*path, "attempt_timeout"), attempt, f"at most the whole request's timeout ({timeout})")
+        if spec.get("max_body") and int(spec.get("port") or 80) == GRPC:
+            remedy = "A body that is held back until it is complete stops a stream; leave it out for gRPC."
+            yield wrong((*path, "max_body"), spec["max_body"], "nothing on a route to gRPC", remedy)
         canary = spec.get("canary") or {}
         if canary and not canary.get("service"):
             yield wrong((*path, "canary", "service"), None, "the Service of the canary")
