@@ -62,10 +62,11 @@ def trusted(scene: Scene, options: Options) -> ssl.SSLContext:
     """TLS as a client of the host speaks it; by the authority in a Secret where there is one."""
     if not options["authority"]:
         return ssl.create_default_context()
-    secret = scene.cluster.find("Secret", options["namespace"], options["authority"])
+    namespace, _slash, name = options["authority"].rpartition("/")
+    secret = scene.cluster.find("Secret", namespace or options["namespace"], name)
     certificate = ((secret or {}).get("data") or {}).get("ca.crt")
     if not certificate:
-        raise PlatformError(f"Secret {options['namespace']}/{options['authority']} has no ca.crt to trust the gateway by")
+        raise PlatformError(f"Secret {namespace or options['namespace']}/{name} has no ca.crt to trust the gateway by")
     return ssl.create_default_context(cadata=base64.b64decode(certificate).decode())
 
 

@@ -79,8 +79,26 @@ def gateway_rules(values: Values, shared: Values) -> Iterator[Finding]:
                 f"one of gateway_hosts ({', '.join(values['gateway_hosts'])}), or *",
                 f"Did you mean {meant}?" if meant else "It would limit nothing.",
             )
+    if values["gateway_provider"] == "nginx":
+        yield from _nginx(values, shared)
     if values["gateway_jwt"]:
         yield from _tokens(values["gateway_jwt"], values["gateway_public_paths"])
+
+
+def _nginx(values: Values, shared: Values) -> Iterator[Finding]:
+    """What the F5 NGINX Ingress Controller cannot do, or does only as NGINX Plus."""
+    if values["gateway_jwt"]:
+        remedy = "Its JWT policy is NGINX Plus only. Let services check tokens themselves, or take gateway_provider istio."
+        yield wrong(("gateway_jwt",), "tokens are asked for", "nothing where gateway_provider is nginx", remedy)
+    limits = [(("gateway_rate_limits", str(host)), rate) for host, rate in values["gateway_rate_limits"].items()]
+    limits += [(("gateway_routes", name, "rate_limit"), route.get("rate_limit")) for name, route in values["gateway_routes"].items() if route]
+    for path, rate in limits:
+        if rate and rate.get("unit") == "hour":
+            yield wrong((*path, "unit"), "hour", "second or minute where gateway_provider is nginx")
+    own = f"{values['gateway_nginx']['namespace']}/{values['gateway_nginx']['account']}"
+    edge = (shared.get("platform_accounts") or {}).get("edge")
+    if edge != own:
+        yield wrong(("platform_accounts", "edge"), edge, own, "The services' policies let only that account in from outside.")
 
 
 def routes_lead_somewhere(routes: Values, offered: Iterable[str]) -> Iterator[Finding]:

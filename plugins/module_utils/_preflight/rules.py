@@ -436,6 +436,7 @@ VALUES: dict[str, Kind] = {
     "gateway_hosts.*": kinds.matching(
         r"(\*\.)?[a-z0-9][-a-z0-9]*(\.[a-z0-9][-a-z0-9]*)+", "a DNS name in small letters, or *. and the end of one"
     ),
+    "gateway_nginx.*": kinds.dns_subdomain,
     "gateway_tls_secret": kinds.dns_subdomain,
     "gateway_tls_days": between(2, 3650, "days"),
     "gateway_tls_renew_before": between(1, 3649, "days"),
