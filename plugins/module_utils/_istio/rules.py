@@ -18,6 +18,7 @@ Values = Mapping[str, t.Any]
 
 OLDEST = (1, 30)
 # Releases that let through what policies forbid (ISTIO-SECURITY-2026-006): paths that are read otherwise than they are compared.
+DATABASES, INJECT = ("postgresql", "redis_cluster", "mongodb"), "sidecar.istio.io/inject"
 GRPC = 9000  # the port of the agents' Services that speaks it
 KNOWN_BAD = re.compile(r"1\.30\.[0-3]")
 
@@ -34,6 +35,11 @@ def istio_rules(values: Values, shared: Values) -> Iterator[Finding]:
             ("catalog_sources", "istioctl", "version"), version, "1.30.4 or newer", "It has holes that are known (ISTIO-SECURITY-2026-006)."
         )
     yield from _scaling("istio_scaling", values["istio_scaling"])
+    databases = [name for name in shared.get("platform_components") or [] if name in DATABASES]
+    inject = (shared.get("platform_unmeshed_labels") or {}).get(INJECT)
+    if shared.get("platform_mesh") and databases and inject != "false":
+        remedy = "Their members find each other by the addresses of pods, and no proxy carries that; they have TLS of their own."
+        yield wrong(("platform_unmeshed_labels", INJECT), inject, f"false where there are databases ({', '.join(databases)})", remedy)
     for place, space in enumerate(shared.get("baseline_namespaces") or []):
         if (
             not values["istio_cni"]
@@ -91,7 +97,9 @@ def _nginx(values: Values, shared: Values) -> Iterator[Finding]:
         remedy = "Its JWT policy is NGINX Plus only. Let services check tokens themselves, or take gateway_provider istio."
         yield wrong(("gateway_jwt",), "tokens are asked for", "nothing where gateway_provider is nginx", remedy)
     limits = [(("gateway_rate_limits", str(host)), rate) for host, rate in values["gateway_rate_limits"].items()]
-    limits += [(("gateway_routes", name, "rate_limit"), route.get("rate_limit")) for name, route in values["gateway_routes"].items() if route]
+    limits += [
+        (("gateway_routes", name, "rate_limit"), route.get("rate_limit")) for name, route in values["gateway_routes"].items() if route
+    ]
     for path, rate in limits:
         if rate and rate.get("unit") == "hour":
             yield wrong((*path, "unit"), "hour", "second or minute where gateway_provider is nginx")

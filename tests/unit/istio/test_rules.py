@@ -45,6 +45,11 @@ def test_our_inventories_are_right_in_the_mesh(inventory: str) -> None:
         ({"istio_tracing": {"port": 4317}}, "istio_tracing.service", "the collector's Service"),
         ({"istio_egress": {"all": {"hosts": ["*"], "ports": {"https": 443}}}}, "istio_egress.all.hosts", "let everything out"),
         ({"istio_egress": {"pay": {"hosts": ["a.example"]}}}, "istio_egress.pay.ports", "required"),
+        (
+            {"platform_components": [*COMPONENTS, "redis_cluster"], "platform_unmeshed_labels": {}},
+            "platform_unmeshed_labels['sidecar.istio.io/inject']",
+            "no proxy carries that",
+        ),
         ({"platform_mesh": False}, "platform_mesh", "true where there is a gateway"),
         ({"gateway_hosts": []}, "gateway_hosts", "at least one host"),
         ({"gateway_hosts": ["a.example", "a.example"]}, "gateway_hosts.1", "It is there already"),
