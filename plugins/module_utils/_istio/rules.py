@@ -96,7 +96,9 @@ def _nginx(values: Values, shared: Values) -> Iterator[Finding]:
     if values["gateway_jwt"]:
         remedy = "Its JWT policy is NGINX Plus only. Let services check tokens themselves, or take gateway_provider istio."
         yield wrong(("gateway_jwt",), "tokens are asked for", "nothing where gateway_provider is nginx", remedy)
-    limits = [(("gateway_rate_limits", str(host)), rate) for host, rate in values["gateway_rate_limits"].items()]
+    limits: list[tuple[tuple[str, ...], t.Any]] = [
+        (("gateway_rate_limits", str(host)), rate) for host, rate in values["gateway_rate_limits"].items()
+    ]
     limits += [
         (("gateway_routes", name, "rate_limit"), route.get("rate_limit")) for name, route in values["gateway_routes"].items() if route
     ]

@@ -4,8 +4,9 @@
 
 """A control plane of a test's own, without a cluster: etcd, a real API server, real istiod and real Envoy in a network namespace of their own.
 
-There is no kubelet: what pods there are the test writes, and the Service that istiod's templates make of a Gateway. Envoy is the gateway; it asks istiod in plain text, which gives no certificates, so a listener with
-TLS becomes one without, and backends are asked in plain text. Everything else is as it is sent. The programs are those of `make up` and `make mesh`.
+There is no kubelet: what pods there are the test writes, and the Service that istiod's templates make of a Gateway. Envoy is the gateway; it asks istiod in
+plain text, which gives no certificates, so a listener with TLS becomes one without, and backends are asked in plain text. Everything else is as it is sent.
+The programs are those of `make up` and `make mesh`.
 """
 
 from __future__ import annotations
@@ -166,11 +167,10 @@ def control_plane(folder: Path) -> Iterator[Plane]:
         (folder / "kubeconfig").write_text(json.dumps(kubeconfig))
         mesh = rendering.Cluster("production", {"platform_components": ["baseline", "istio"]}).value("istio", "__istio_mesh_config")
         (folder / "mesh.yaml").write_text(json.dumps(plain({**mesh, "enableAutoMtls": False})))
-        net.start(
-            "istiod", ISTIOD, "discovery", "--kubeconfig", folder / "kubeconfig", "--meshConfig", folder / "mesh.yaml", "--httpsAddr", "", "--secureGRPCAddr", "",
-            PILOT_ENABLE_METADATA_EXCHANGE="false", PILOT_ENABLE_ALPN_FILTER="false", POD_NAMESPACE="istio-system", POD_NAME="istiod", PILOT_CERT_PROVIDER="none",
-            PILOT_ENABLE_GATEWAY_API_DEPLOYMENT_CONTROLLER="false",
-        )  # fmt: skip
+        quiet = {f"PILOT_ENABLE_{part}": "false" for part in ("METADATA_EXCHANGE", "ALPN_FILTER", "GATEWAY_API_DEPLOYMENT_CONTROLLER")}
+        files = ("--kubeconfig", folder / "kubeconfig", "--meshConfig", folder / "mesh.yaml")
+        who = {"POD_NAMESPACE": "istio-system", "POD_NAME": "istiod", "PILOT_CERT_PROVIDER": "none"}
+        net.start("istiod", ISTIOD, "discovery", *files, "--httpsAddr", "", "--secureGRPCAddr", "", **quiet, **who)
         plane.until(
             lambda: net.run("curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "http://127.0.0.1:8080/ready", check=False) == "200",
             "istiod",

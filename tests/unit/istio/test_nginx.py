@@ -4,7 +4,8 @@
 
 """The edge for the F5 NGINX Ingress Controller: what is rendered, what is refused, and whether its maker's definitions take it.
 
-The definitions are not ours to publish: PROGRESSIVE_NGINX_DEFINITIONS names a folder with config/crd/bases of its repository. The controller itself was never run.
+The definitions are not ours to publish: PROGRESSIVE_NGINX_DEFINITIONS names a folder with config/crd/bases of its repository. The controller itself was
+never run.
 """
 
 from __future__ import annotations
