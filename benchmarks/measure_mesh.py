@@ -99,7 +99,14 @@ def unchanged(lab: Lab, variables: Path) -> list[Row]:
         (lab.folder / f"{name}.yml").write_text(text)
     for _turn in range(max(lab.repeat, 3)):
         for name, found in times.items():
-            command = [lab.bin / "ansible-playbook", lab.folder / f"{name}.yml", "-i", ROOT / "inventories/local", "-e", f"@{variables}"]
+            command: list[str | Path] = [
+                lab.bin / "ansible-playbook",
+                lab.folder / f"{name}.yml",
+                "-i",
+                ROOT / "inventories/local",
+                "-e",
+                f"@{variables}",
+            ]
             found.append(lab.timed(partial(lab.command, *command, ANSIBLE_CONFIG=str(ROOT / "ansible.cfg"))))
     alone = [whole - empty for whole, empty in zip(times["role"], times["debug"], strict=True)]
     group = "a run of role istio that changes nothing"
