@@ -110,6 +110,13 @@ def test_without_istioctl_our_own_rules_count_and_the_rest_is_said_plainly(cache
     assert not list(cache.rglob("*.json")), "it is asked as soon as it is there"
 
 
+@pytest.mark.parametrize(("role", "message", "told"), [("gateway", "", 0), ("app", "", 1), ("gateway", " and more is wrong", 1)])
+def test_of_the_gateways_own_filter_alone_it_is_no_news_that_it_is_one(role: str, message: str, told: int) -> None:
+    text = analysis.EXPECTED[2] if not message else f"Schema validation warning:{message}"
+    said = [analysis.Said("IST0133", "Warning", text, "EnvoyFilter here/edge")]
+    assert len(list(analysis.findings(said, {"EnvoyFilter here/edge": role}, whole=True))) == told
+
+
 def test_without_the_mesh_nothing_is_rendered() -> None:
     began = time.perf_counter()
     assert _examine.examine_documents(t.cast(t.Any, None), {}, ["app", "agents"], {}) == []
