@@ -7,7 +7,8 @@ from __future__ import annotations
 import typing as t
 
 from ansible_collections.progressive.platform.plugins.module_utils._preflight.preflight import ARGUMENTS, run
-from ansible_collections.progressive.platform.plugins.plugin_utils._examine import examine_variables
+from ansible_collections.progressive.platform.plugins.module_utils._preflight.rules import Role
+from ansible_collections.progressive.platform.plugins.plugin_utils._examine import examine_documents, examine_variables
 from ansible_collections.progressive.platform.plugins.plugin_utils._local_action import LocalAction
 
 
@@ -21,5 +22,9 @@ class ActionModule(LocalAction):
     def prepare(self, args: dict[str, t.Any], task_vars: dict[str, t.Any]) -> dict[str, t.Any]:
         roles = args.get("roles") or []
         names = [name.strip() for name in roles.split(",")] if isinstance(roles, str) else list(roles)
-        findings, needs = examine_variables(self._templar, task_vars, names)
+        roles_seen: dict[str, Role] = {}
+        findings, needs = examine_variables(self._templar, task_vars, names, roles_seen)
+        wanted = str(args.get("analysis") or "changed")
+        if wanted != "never" and not any(not finding.warning for finding in findings):
+            findings += examine_documents(self._templar, task_vars, names, roles_seen, again=wanted == "always")
         return {**args, "findings": [finding.as_dict() for finding in findings], "needs": needs}

@@ -15,6 +15,8 @@ description:
   - Looks at all variables of the named roles (names, types, meaning, and whether they fit together), then asks the cluster what it offers
     (version, rights, StorageClasses, nodes of the pools, zones, sizes).
   - Returns everything that is wrong at once, each with the variable's full name, what was seen, what is allowed, and what to do.
+  - Where the mesh is a part of the platform, what would be sent is rendered and held to our own rules and to C(istioctl analyze), if istioctl is on
+    this machine already; each of its codes comes with a remedy.
   - Reads only, and takes less than ten seconds, even when nothing answers.
   - Values that look like secrets are never shown.
 extends_documentation_fragment:
@@ -30,6 +32,13 @@ options:
     description: Whether the cluster is asked too; without it only the variables are looked at.
     type: bool
     default: true
+  analysis:
+    description:
+      - When the documents of a mesh (roles V(istio) and V(gateway)) are looked at, those of the whole platform.
+      - V(changed) reads what was found before from a file while variables, templates and istioctl are what they were.
+    type: str
+    choices: [changed, always, never]
+    default: changed
   findings:
     description: What was found in the variables. Filled in by the action plugin, which alone sees them.
     type: list

@@ -163,6 +163,14 @@ def wanted(keys: Keys) -> dict[str, Any]:
                 "service": "npa-service",
                 "canary": {"service": "npa-service-canary", "weight": 10, "header": "x-canary"},
             },
+            # Health asks too, so there is room for it.
+            "wpa": {
+                "prefix": "/api/v1/agents/wpa",
+                "rewrite": "/api/v1",
+                "service": "wpa-service",
+                "rate_limit": {"requests": 6, "unit": "hour", "burst": 30},
+                "max_body": "4Ki",
+            },
             "api": {"prefix": "/api/v1", "service": "progressive-framework-v5-service", "attempt_timeout": 10},
             "default": {"prefix": "/", "service": "progressive-framework-v5-service"},
         },
@@ -327,6 +335,18 @@ def test_a_canary_gets_its_share(mesh: Mesh) -> None:
     answers = [json.loads(mesh.edge("GET", "/api/v1/agents/npa/info", **token)[2])["component"] for _again in range(200)]
     assert 5 <= answers.count("npa-canary") <= 40
     assert answers.count("npa-canary") + answers.count("npa") == 200
+
+
+def test_over_the_limit_there_is_429_and_elsewhere_not(mesh: Mesh) -> None:
+    """None of the thirty comes back within ten minutes; who asks too much of one route takes nothing from the others."""
+    token = {"authorization": f"Bearer {mesh.keys.token()}"}
+    answers = [mesh.edge("GET", "/api/v1/agents/wpa/info", **token) for _again in range(40)]
+    statuses = [status for status, _headers, _body in answers]
+    assert statuses[0] == 200 and statuses[-1] == 429 and set(statuses) == {200, 429} and statuses == sorted(statuses)
+    headers = answers[-1][1]
+    assert headers["retry-after"] == "600" and headers["x-ratelimit-limit"] == "30"
+    assert headers["strict-transport-security"].startswith("max-age=") and headers["x-frame-options"] == "DENY"
+    assert mesh.edge("GET", "/api/v1/info", **token)[0] == 200 and mesh.edge("GET", "/api/v1/agents/mca/info", **token)[0] == 200
 
 
 def test_nothing_changes_twice(mesh: Mesh) -> None:

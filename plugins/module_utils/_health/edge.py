@@ -21,6 +21,8 @@ from ansible_collections.progressive.platform.plugins.module_utils._run import P
 
 # Envoy says with it how long the backend took, so an answer that has it is the backend's.
 FROM_BACKEND = "x-envoy-upstream-service-time"
+# A limit says with it how many requests it takes at once, on every answer that it has counted.
+LIMIT, LIMITED = "x-ratelimit-limit", 429
 
 
 class Reply(t.NamedTuple):
@@ -43,22 +45,28 @@ def edge(options: Options, scene: Scene, until: float) -> Finding:
         problems = []
         for path in options["paths"]:
             reply = request(scene, at._replace(port=secure), options["host"], path, until, trust)
-            problems.append(path_problem(path, reply, closed=bool(options["open"]) and not is_open(path, options["open"])))
+            burst = int(options["limits"].get(path, 0))
+            problems.append(limit_problem(path, reply, burst))
+            if not (burst and reply.status == LIMITED):  # that it is in force is seen, and nothing of what is behind it
+                problems.append(path_problem(path, reply, closed=bool(options["open"]) and not is_open(path, options["open"])))
         redirect = request(scene, at._replace(port=plain), options["host"], "/", until)
         problems.append(redirect_problem(redirect, options["host"]))
         return "; ".join(problem for problem in problems if problem)
 
-    return every_pod("every route leads to a backend, port 80 to https", {**options, "port": "443"}, scene, ask)
+    limited = ", ".join(f"{path} {burst}" for path, burst in sorted(options["limits"].items()))
+    expected = "every route leads to a backend, port 80 to https" + (f", requests at once: {limited}" if limited else "")
+    return every_pod(expected, {**options, "port": "443"}, scene, ask)
 
 
 def trusted(scene: Scene, options: Options) -> ssl.SSLContext:
     """TLS as a client of the host speaks it; by the authority in a Secret where there is one."""
     if not options["authority"]:
         return ssl.create_default_context()
-    secret = scene.cluster.find("Secret", options["namespace"], options["authority"])
+    namespace, _slash, name = options["authority"].rpartition("/")
+    secret = scene.cluster.find("Secret", namespace or options["namespace"], name)
     certificate = ((secret or {}).get("data") or {}).get("ca.crt")
     if not certificate:
-        raise PlatformError(f"Secret {options['namespace']}/{options['authority']} has no ca.crt to trust the gateway by")
+        raise PlatformError(f"Secret {namespace or options['namespace']}/{name} has no ca.crt to trust the gateway by")
     return ssl.create_default_context(cadata=base64.b64decode(certificate).decode())
 
 
@@ -101,6 +109,14 @@ def path_problem(path: str, reply: Reply, closed: bool) -> str:
     if not reply.from_backend:
         return f"{path} leads to no backend: the gateway itself answered {reply.status}"
     return f"{path}: the backend answered {reply.status}" if reply.status in (502, 503, 504) else ""
+
+
+def limit_problem(path: str, reply: Reply, burst: int) -> str:
+    """The limit that is wanted (0: none is asked for) is the one that the gateway says it has."""
+    seen = reply.headers.get(LIMIT, "").partition(",")[0]
+    if not burst or seen == str(burst):
+        return ""
+    return f"{path}: a limit of {burst} requests at once is wanted, and the gateway has {f'one of {seen}' if seen else 'none'}"
 
 
 def redirect_problem(reply: Reply, host: str) -> str:

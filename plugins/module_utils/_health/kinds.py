@@ -133,6 +133,7 @@ KINDS: dict[str, Kind] = {
             "host": {"type": "str", "required": True},
             "paths": {"type": "list", "elements": "str", "default": ["/"]},
             "open": {"type": "list", "elements": "str", "default": []},
+            "limits": {"type": "dict", "default": {}},
             "authority": {"type": "str", "default": ""},
         },
     ),

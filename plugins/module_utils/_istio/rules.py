@@ -18,6 +18,8 @@ Values = Mapping[str, t.Any]
 
 OLDEST = (1, 30)
 # Releases that let through what policies forbid (ISTIO-SECURITY-2026-006): paths that are read otherwise than they are compared.
+DATABASES, INJECT = ("postgresql", "redis_cluster", "mongodb"), "sidecar.istio.io/inject"
+GRPC = 9000  # the port of the agents' Services that speaks it
 KNOWN_BAD = re.compile(r"1\.30\.[0-3]")
 
 
@@ -33,6 +35,11 @@ def istio_rules(values: Values, shared: Values) -> Iterator[Finding]:
             ("catalog_sources", "istioctl", "version"), version, "1.30.4 or newer", "It has holes that are known (ISTIO-SECURITY-2026-006)."
         )
     yield from _scaling("istio_scaling", values["istio_scaling"])
+    databases = [name for name in shared.get("platform_components") or [] if name in DATABASES]
+    inject = (shared.get("platform_unmeshed_labels") or {}).get(INJECT)
+    if shared.get("platform_mesh") and databases and inject != "false":
+        remedy = "Their members find each other by the addresses of pods, and no proxy carries that; they have TLS of their own."
+        yield wrong(("platform_unmeshed_labels", INJECT), inject, f"false where there are databases ({', '.join(databases)})", remedy)
     for place, space in enumerate(shared.get("baseline_namespaces") or []):
         if (
             not values["istio_cni"]
@@ -64,8 +71,44 @@ def gateway_rules(values: Values, shared: Values) -> Iterator[Finding]:
         days = f"less than gateway_tls_days ({values['gateway_tls_days']})"
         yield wrong(("gateway_tls_renew_before",), values["gateway_tls_renew_before"], days, "Every run would issue a certificate.")
     yield from _routes(values["gateway_routes"])
+    for host in values["gateway_rate_limits"]:
+        if host != "*" and not values["gateway_api"] and values["gateway_provider"] == "istio":
+            remedy = (
+                "Istio's own API has one table of routes for all hosts, so they are limited together; limit routes, or set gateway_api."
+            )
+            yield wrong(("gateway_rate_limits", str(host)), host, "* alone where gateway_api is off", remedy)
+        elif host != "*" and host not in values["gateway_hosts"]:
+            meant = suggestion(str(host), values["gateway_hosts"])
+            yield wrong(
+                ("gateway_rate_limits", str(host)),
+                host,
+                f"one of gateway_hosts ({', '.join(values['gateway_hosts'])}), or *",
+                f"Did you mean {meant}?" if meant else "It would limit nothing.",
+            )
+    if values["gateway_provider"] == "nginx":
+        yield from _nginx(values, shared)
     if values["gateway_jwt"]:
         yield from _tokens(values["gateway_jwt"], values["gateway_public_paths"])
+
+
+def _nginx(values: Values, shared: Values) -> Iterator[Finding]:
+    """What the F5 NGINX Ingress Controller cannot do, or does only as NGINX Plus."""
+    if values["gateway_jwt"]:
+        remedy = "Its JWT policy is NGINX Plus only. Let services check tokens themselves, or take gateway_provider istio."
+        yield wrong(("gateway_jwt",), "tokens are asked for", "nothing where gateway_provider is nginx", remedy)
+    limits: list[tuple[tuple[str, ...], t.Any]] = [
+        (("gateway_rate_limits", str(host)), rate) for host, rate in values["gateway_rate_limits"].items()
+    ]
+    limits += [
+        (("gateway_routes", name, "rate_limit"), route.get("rate_limit")) for name, route in values["gateway_routes"].items() if route
+    ]
+    for path, rate in limits:
+        if rate and rate.get("unit") == "hour":
+            yield wrong((*path, "unit"), "hour", "second or minute where gateway_provider is nginx")
+    own = f"{values['gateway_nginx']['namespace']}/{values['gateway_nginx']['account']}"
+    edge = (shared.get("platform_accounts") or {}).get("edge")
+    if edge != own:
+        yield wrong(("platform_accounts", "edge"), edge, own, "The services' policies let only that account in from outside.")
 
 
 def routes_lead_somewhere(routes: Values, offered: Iterable[str]) -> Iterator[Finding]:
@@ -99,9 +142,12 @@ def _routes(routes: Values) -> Iterator[Finding]:
                 (*path, "prefix"), prefix, "a prefix of its own", f"Route {taken[prefix]} has it already, and one would hide the other."
             )
         taken.setdefault(prefix, route)
-        timeout, attempt = int(spec.get("timeout") or 30), int(spec.get("attempt_timeout") or 0)
-        if attempt > timeout:
+        timeout, attempt = int(spec["timeout"] if spec.get("timeout") is not None else 30), int(spec.get("attempt_timeout") or 0)
+        if timeout and attempt > timeout:
             yield wrong((*path, "attempt_timeout"), attempt, f"at most the whole request's timeout ({timeout})")
+        if spec.get("max_body") and int(spec.get("port") or 80) == GRPC:
+            remedy = "A body that is held back until it is complete stops a stream; leave it out for gRPC."
+            yield wrong((*path, "max_body"), spec["max_body"], "nothing on a route to gRPC", remedy)
         canary = spec.get("canary") or {}
         if canary and not canary.get("service"):
             yield wrong((*path, "canary", "service"), None, "the Service of the canary")

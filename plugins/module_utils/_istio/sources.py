@@ -74,6 +74,16 @@ def files(source: Source, cache: Path, clock: Clock, timeout: float) -> list[Pat
     return _members(source, archive, cache / (source.sha256 or _sha256(archive)) / f"members-{patterns}")
 
 
+def present(source: Source, cache: Path) -> Path | None:
+    """The file, or the first wanted member, where it is on this machine already; nothing is fetched."""
+    archive = (
+        Path(source.path)
+        if source.path
+        else cache / (source.sha256 or "-") / PurePosixPath(urllib.parse.urlsplit(source.address).path).name
+    )
+    return next(iter(files(source, cache, Clock(), 0.0)), None) if archive.is_file() else None
+
+
 def _fetched(source: Source, cache: Path, deadline: float, clock: Clock) -> Path:
     if not source.address or not source.sha256:
         raise PlatformError(

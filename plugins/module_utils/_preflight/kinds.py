@@ -90,6 +90,19 @@ def amount(value: t.Any) -> str | None:
         return words
 
 
+def bytes_below(most: int) -> Kind:
+    """A size in bytes, above zero and below ``most``."""
+    words = f"a size such as 512Ki or 10Mi, below {most // 2**20}Mi"
+
+    def kind(value: t.Any) -> str | None:
+        try:
+            return None if not value or 1 <= quantity(value) < most else words
+        except ValueError:
+            return words
+
+    return kind
+
+
 def optional_amount(value: t.Any) -> str | None:
     """A quantity, zero included (quotas)."""
     try:

