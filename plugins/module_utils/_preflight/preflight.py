@@ -17,6 +17,7 @@ from ansible_collections.progressive.platform.plugins.module_utils._run import C
 ARGUMENTS: dict[str, t.Any] = {
     "roles": {"type": "list", "elements": "str", "required": True},
     "server": {"type": "bool", "default": True},
+    "stored": {"type": "bool", "default": False},
     "findings": {"type": "list", "elements": "dict", "default": []},
     "needs": {"type": "dict", "default": {}},
     **CONNECTION,
@@ -64,5 +65,5 @@ def answer(findings: list[Finding], roles: list[str], version: str, where: str) 
 
 def _ask(params: Params) -> tuple[str, str, list[Finding]]:
     with connect(params) as client:
-        seen = server.look(client, params["needs"])
+        seen = server.look(client, params["needs"], stored=params["stored"])
         return seen.version, str(client.access), server.judge(seen, params["needs"])
