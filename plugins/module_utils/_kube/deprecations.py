@@ -14,6 +14,7 @@ Pure, but for ``recorded``, which asks a server. What is in use shows in four pl
 
 from __future__ import annotations
 
+import functools
 import re
 import typing as t
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -239,7 +240,7 @@ def recorded(client: Client, namespace: str) -> Recorded:
     }
     for resource in concerned(client.discovery.all()):
         path = resource.path(namespace)
-        questions[resource.plural] = lambda kind=resource.kind, path=path: found.uses.extend(applied(_items(client, path), kind))
+        questions[resource.plural] = functools.partial(_applied, client, path, resource.kind, found.uses)
 
     names = list(questions)
     for name, outcome in zip(names, graph.run([set() for _unused in names], lambda index: questions[names[index]](), WORKERS), strict=True):
@@ -255,6 +256,10 @@ def concerned(served: Mapping[tuple[str, str], Resource]) -> list[Resource]:
     had = {(group_of(what.api_version), what.kind) for what in TABLE.values() if what.removed is not None}
     chosen = {(group_of(version), kind): resource for (version, kind), resource in served.items() if (group_of(version), kind) in had}
     return list(chosen.values())
+
+
+def _applied(client: Client, path: str, kind: str, into: list[Use]) -> None:
+    into.extend(applied(_items(client, path), kind))
 
 
 def _items(client: Client, path: str) -> list[Json]:
