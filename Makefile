@@ -13,7 +13,7 @@ WATCHED := ["baseline", "postgresql", "mongodb", "redis_cluster", "app", "agents
 OTHERS := istio gateway monitoring tracing autoscaling operator
 COPY := build/collection/ansible_collections/progressive/platform
 
-.PHONY: help up down status kubeconfig test test-all mesh monitoring operator compose lint sanity unit bill bench docs package clean
+.PHONY: help up down status kubeconfig test test-all mesh monitoring operator compose lint sanity unit bill bench docs site package clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -122,11 +122,16 @@ bench: redis-server up ## measure against the rivals; writes benchmarks/results.
 docs: $(VENV)/ready ## regenerate the variable tables of the roles' READMEs and the tables of states
 	$(BIN)/python tests/unit/roles/readme.py
 	$(BIN)/python tests/unit/original.py
+	$(BIN)/python docs/architecture.py
 	$(BIN)/python tests/unit/redis/states.py
 	$(BIN)/python tests/unit/mongodb/states.py
 	$(BIN)/python tests/unit/postgresql/states.py
 	$(BIN)/python tests/postgresql/faults.py
 	$(BIN)/python tests/unit/monitoring/runbooks.py
+
+site: $(VENV)/ready ## the documentation as a site, guides and reference: build/site/html/index.html
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-docs.txt
+	$(BIN)/python docs/website.py
 
 package: $(VENV)/ready ## the tarball for Galaxy, checked by galaxy-importer
 	mkdir -p build && $(BIN)/ansible-galaxy collection build --force --output-path build

@@ -8,7 +8,7 @@ import typing as t
 from pathlib import Path
 
 from ansible.errors import AnsibleError
-from ansible_collections.progressive.platform.plugins.module_utils._kube import apply
+from ansible_collections.progressive.platform.plugins.module_utils._kube import apply, openshift
 from ansible_collections.progressive.platform.plugins.module_utils._kube.bundle import parse, read
 from ansible_collections.progressive.platform.plugins.module_utils._run import PlatformError, Result
 from ansible_collections.progressive.platform.plugins.plugin_utils._local_action import LocalAction
@@ -48,7 +48,19 @@ class ActionModule(LocalAction):
         definition = args.get("definition")
         if "force" not in args and "platform_apply_force" in task_vars:
             args["force"] = self._templar.template(task_vars["platform_apply_force"])
-        args["definition"] = bundle + (parse(definition) if definition else [])
+        args["definition"] = self._admitted(bundle + (parse(definition) if definition else []), task_vars)
         if self._connection.transport != "local":
             args["definition"], args["sealed"] = apply.seal(args["definition"])
         return args
+
+    def _admitted(self, documents: list[t.Any], task_vars: dict[str, t.Any]) -> list[t.Any]:
+        """As the distribution takes them: on OpenShift pods name no user, and what would be refused there is not sent."""
+        if self._templar.template(task_vars.get("platform_distribution", "kubernetes")) != "openshift":
+            return documents
+        fitting = openshift.adapted(documents)
+        problems = openshift.refused(fitting)
+        if problems:
+            raise PlatformError(
+                "OpenShift's SCC restricted-v2 refuses this, so nothing of the set was sent:\n  " + "\n  ".join(problems), problems=problems
+            )
+        return fitting

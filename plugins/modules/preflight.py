@@ -39,6 +39,13 @@ options:
     type: str
     choices: [changed, always, never]
     default: changed
+  stored:
+    description:
+      - Whether it is also looked at what was sent in API versions that the cluster, or its next minor version, does not serve. The API server's own count
+        of such requests (its metrics), the C(managedFields) of objects in the platform's namespace, and the stored versions of definitions.
+      - In which version etcd holds an object of Kubernetes' own kinds cannot be seen from outside.
+    type: bool
+    default: false
   findings:
     description: What was found in the variables. Filled in by the action plugin, which alone sees them.
     type: list

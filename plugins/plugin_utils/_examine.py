@@ -17,6 +17,7 @@ from pathlib import Path
 from ansible.template import Templar
 from ansible_collections.progressive.platform.plugins.filter.over_defaults import over_defaults
 from ansible_collections.progressive.platform.plugins.module_utils._istio import analysis, lint, manifest, sources
+from ansible_collections.progressive.platform.plugins.module_utils._kube import deprecations
 from ansible_collections.progressive.platform.plugins.module_utils._kube.bundle import Document
 from ansible_collections.progressive.platform.plugins.module_utils._local.shell import write_atomic
 from ansible_collections.progressive.platform.plugins.module_utils._preflight import offline
@@ -55,7 +56,10 @@ def examine_variables(
     found += offline.unknown_variables(
         task_vars, [*names_of_all, *(variable for role in roles for variable in role.specs)], [*_roles.collection_roles(), "platform"]
     )
-    return found, ({} if any(not finding.warning for finding in found) else offline.needs(roles))
+    if any(not finding.warning for finding in found):
+        return found, {}
+    old = [use for name in wanted for text in _roles.manifests(name) for use in deprecations.written(text, f"role {name}")]
+    return found, {**offline.needs(roles), "deprecated": [[use.what.api_version, use.what.kind, use.whom] for use in old]}
 
 
 def role_of(templar: Templar, task_vars: Mapping[str, t.Any], name: str) -> Role:

@@ -79,6 +79,11 @@ def role_vars(name: str) -> Variables:
     return _load(role_path(name), "vars")
 
 
+def manifests(name: str) -> list[str]:
+    """The role's templates of Kubernetes documents, unrendered."""
+    return [file.read_text(encoding="utf-8") for file in sorted((role_path(name) / "templates").rglob("*.yaml.j2"))]
+
+
 def role_variables(templar: Templar, task_vars: Mapping[str, t.Any], name: str) -> Variables:
     """All variables a task of the role would see, untemplated; give them to `render` or `values`.
 

@@ -30,6 +30,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "certificate": ({"name": "x"}, "missing required arguments: names"),
     "debug_bundle": ({"namespace": "x", "log_lines": 0}, "log_lines is 0; at least 1 is wanted"),
     "drift": ({"sets": {}}, "Nothing was compared"),
+    "duration": ({"path": f"{NOWHERE}/durations.json", "state": "begun"}, "state is begun but all of the following are missing: component"),
     "health": (
         {"checks": [{"name": "x", "kind": "nonsense"}], "reports_dir": NOWHERE},
         "check x: kind is 'nonsense'; it must be one of api",

@@ -59,7 +59,7 @@ def istio_rules(values: Values, shared: Values) -> Iterator[Finding]:
 
 
 def gateway_rules(values: Values, shared: Values) -> Iterator[Finding]:
-    if not shared.get("platform_mesh"):
+    if values["gateway_provider"] == "istio" and not shared.get("platform_mesh"):
         yield wrong(("platform_mesh",), shared.get("platform_mesh"), "true where there is a gateway", "Put istio into platform_components.")
     yield from _scaling("gateway_scaling", values["gateway_scaling"])
     if not values["gateway_hosts"]:
@@ -109,6 +109,34 @@ def _nginx(values: Values, shared: Values) -> Iterator[Finding]:
     edge = (shared.get("platform_accounts") or {}).get("edge")
     if edge != own:
         yield wrong(("platform_accounts", "edge"), edge, own, "The services' policies let only that account in from outside.")
+
+
+def router_rules(values: Values, shared: Values) -> Iterator[Finding]:
+    """What the router of OpenShift cannot do, where the edge is Routes."""
+    if values["gateway_provider"] != "route":
+        if values["gateway_tls_source"] == "router":
+            yield wrong(
+                ("gateway_tls_source",),
+                "router",
+                "authority, cert-manager or secret",
+                "Only OpenShift's router has a certificate of its own.",
+            )
+        return
+    if shared["platform_distribution"] != "openshift":
+        yield wrong(
+            ("gateway_provider",), "route", "istio", "Routes are OpenShift's; set platform_distribution to openshift where it is one."
+        )
+    if values["gateway_jwt"]:
+        yield wrong(
+            ("gateway_jwt",),
+            "a token",
+            "nothing",
+            "OpenShift's router checks no tokens; let the application do it, or take Istio's gateway.",
+        )
+    for route, spec in values["gateway_routes"].items():
+        if ((spec or {}).get("canary") or {}).get("header"):
+            remedy = "OpenShift's router shares requests by weight only."
+            yield wrong(("gateway_routes", route, "canary", "header"), spec["canary"]["header"], "nothing", remedy)
 
 
 def routes_lead_somewhere(routes: Values, offered: Iterable[str]) -> Iterator[Finding]:

@@ -23,7 +23,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ansible_collections.progressive.platform.plugins.module_utils._kube import bundle, drift, graph, leftovers, masks, rollout
+from ansible_collections.progressive.platform.plugins.module_utils._kube import (
+    bundle,
+    deprecations,
+    drift,
+    graph,
+    leftovers,
+    masks,
+    rollout,
+)
 from ansible_collections.progressive.platform.plugins.module_utils._kube.applyset import PART_OF, ApplySet, Contents, applied_by
 from ansible_collections.progressive.platform.plugins.module_utils._kube.arguments import CONNECTION, WAIT
 from ansible_collections.progressive.platform.plugins.module_utils._kube.bundle import Document, Key, key_of
@@ -167,7 +175,11 @@ def compare(engine: Engine, documents: list[Document]) -> Result:
         for change in engine.changes
     ]
     objects = [{key: value for key, value in item.items() if key != "action"} for item in found if item]
-    return {"changed": False, "drift": {"compared": len(documents), "objects": objects, "refused": refused}}
+    found_drift: Json = {"compared": len(documents), "objects": objects, "refused": refused}
+    old = [document for document in documents if (document["apiVersion"], document["kind"]) in deprecations.TABLE]
+    if old:
+        found_drift["deprecated"] = [{"apiVersion": it["apiVersion"], "kind": it["kind"], "metadata": key_of(it)._asdict()} for it in old]
+    return {"changed": False, "drift": found_drift}
 
 
 def seal(documents: list[Document]) -> tuple[list[Document], str]:

@@ -41,6 +41,7 @@ def examine(roles: Sequence[Role], service_options: Mapping[str, Spec]) -> list[
             found += rules.service_rules((f"{role.name}_services", service), spec, shared)
     if len(sound) == len(roles):
         found += rules.one_owner(sound)
+        found += rules.distribution_rules(sound, shared)
         found += rules.callees_exist(sound, shared)
         found += rules.routes_lead_somewhere(sound, shared)
         found += rules.quota_holds(sound, shared)

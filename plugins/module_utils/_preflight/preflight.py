@@ -18,6 +18,7 @@ ARGUMENTS: dict[str, t.Any] = {
     "roles": {"type": "list", "elements": "str", "required": True},
     "server": {"type": "bool", "default": True},
     "analysis": {"type": "str", "choices": ["changed", "always", "never"], "default": "changed"},
+    "stored": {"type": "bool", "default": False},
     "findings": {"type": "list", "elements": "dict", "default": []},
     "needs": {"type": "dict", "default": {}},
     **CONNECTION,
@@ -65,5 +66,5 @@ def answer(findings: list[Finding], roles: list[str], version: str, where: str) 
 
 def _ask(params: Params) -> tuple[str, str, list[Finding]]:
     with connect(params) as client:
-        seen = server.look(client, params["needs"])
+        seen = server.look(client, params["needs"], stored=params["stored"])
         return seen.version, str(client.access), server.judge(seen, params["needs"])

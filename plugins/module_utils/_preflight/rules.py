@@ -15,6 +15,7 @@ import typing as t
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from urllib.parse import urlsplit
 
 from ansible_collections.progressive.platform.plugins.module_utils._istio import rules as mesh
@@ -1062,7 +1063,7 @@ ROLE_RULES: dict[str, Callable[[Values, Values], Iterator[Finding]]] = {
     "agents": agents_rules,
     "autoscaling": autoscaling_rules,
     "istio": mesh.istio_rules,
-    "gateway": mesh.gateway_rules,
+    "gateway": lambda values, shared: chain(mesh.gateway_rules(values, shared), mesh.router_rules(values, shared)),
 }
 
 
@@ -1095,6 +1096,30 @@ def one_owner(roles: Sequence[Role]) -> Iterator[Finding]:
                     )
                 else:
                     yield Finding(f"{variable}.names.{kind}", text, f"a name that {owner} does not have", f"Set {variable}.names.{kind}.")
+
+
+def distribution_rules(roles: Sequence[Role], shared: Values) -> Iterator[Finding]:
+    """What OpenShift brings itself, and what its SCC restricted-v2 would refuse anyway."""
+    if shared.get("platform_distribution") != "openshift":
+        return
+    by_name = {role.name: role.values for role in roles}
+    if "istio" in by_name:
+        remedy = "Its CNI plugin and proxies need rights that OpenShift gives to its own Service Mesh operator only."
+        yield wrong(("platform_components",), "istio", "components without istio on OpenShift", remedy)
+    if by_name.get("gateway", {}).get("gateway_provider", "route") != "route":
+        yield wrong(("gateway_provider",), by_name["gateway"]["gateway_provider"], "route on OpenShift")
+    monitoring = by_name.get("monitoring")
+    if monitoring and monitoring["monitoring_provider"] != "operator":
+        remedy = "OpenShift has a monitoring stack: enable user workload monitoring, and let the role send what it reads."
+        yield wrong(("monitoring_provider",), monitoring["monitoring_provider"], "operator on OpenShift", remedy)
+    if monitoring and monitoring["monitoring_namespace"] != shared["platform_namespace"]:
+        remedy = "User workload monitoring evaluates rules in the namespace they are about."
+        yield wrong(
+            ("monitoring_namespace",),
+            monitoring["monitoring_namespace"],
+            f"{shared['platform_namespace']}, the platform's, on OpenShift",
+            remedy,
+        )
 
 
 def callees_exist(roles: Sequence[Role], shared: Values) -> Iterator[Finding]:

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from decimal import Decimal
 
+from ansible_collections.progressive.platform.plugins.module_utils._kube import deprecations
 from ansible_collections.progressive.platform.plugins.module_utils._kube.client import ApiError, Client
 from ansible_collections.progressive.platform.plugins.module_utils._kube.nodes import condition_problems
 from ansible_collections.progressive.platform.plugins.module_utils._kube.readiness import conditions
@@ -50,10 +51,14 @@ class Seen:
     owners: Mapping[str, Json] = field(default_factory=dict)
     absent: Sequence[str] = ()
     edges: Mapping[str, Sequence[Json]] = field(default_factory=dict)
+    recorded: deprecations.Recorded = field(default_factory=deprecations.Recorded)
 
 
-def look(client: Client, needs: Mapping[str, t.Any]) -> Seen:
-    """Ask everything at once. Raises ApiError when the server cannot be reached or does not accept the credentials."""
+def look(client: Client, needs: Mapping[str, t.Any], stored: bool = False) -> Seen:
+    """Ask everything at once; ``stored``: also in which API versions objects were sent.
+
+    Raises ApiError when the server cannot be reached or does not accept the credentials.
+    """
     version = _ask(client, "GET", "/version")  # first and alone: when this fails, so would all others, with worse messages
     with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
         rights = {
@@ -76,6 +81,7 @@ def look(client: Client, needs: Mapping[str, t.Any]) -> Seen:
             )
             for claim in needs.get("claims") or []
         }
+        recorded = pool.submit(deprecations.recorded, client, str(needs.get("namespace"))) if stored else None
         return Seen(
             version=str(version.get("gitVersion", "")),
             refused=[f"{verb} {resource}" for (verb, resource), answer in rights.items() if not answer.result()],
@@ -86,6 +92,7 @@ def look(client: Client, needs: Mapping[str, t.Any]) -> Seen:
             owners={key: found for key, answer in owners.items() if (found := answer.result())},
             absent=[key for key, answer in definitions.items() if answer.result() is None],
             edges={kind: (answer.result() or {}).get("items") or [] for kind, answer in edges.items()},
+            recorded=recorded.result() if recorded else deprecations.Recorded(),
         )
 
 
@@ -102,6 +109,7 @@ def judge(seen: Seen, needs: Mapping[str, t.Any]) -> list[Finding]:
         lambda: _definitions(seen, needs),
         lambda: _minors(seen, needs),
         lambda: _hosts(seen, needs),
+        lambda: _deprecations(seen, needs),
     )
     return [finding for one in judges for finding in one()]
 
@@ -414,6 +422,35 @@ def same_host(one: str, other: str) -> bool:
     """Equal, or one is the end of the other behind a star, of one label as TLS and the Gateway API's first choice have it."""
     wide, narrow = (one, other) if one.startswith("*.") else (other, one)
     return one == other or (wide.startswith("*.") and narrow.endswith(wide[1:]))
+
+
+def _deprecations(seen: Seen, needs: Mapping[str, t.Any]) -> Iterator[Finding]:
+    """API versions that this server does not serve, or the next will not. What was sent in one long ago needs nobody once it is gone."""
+    match = re.match(r"v?1\.(\d+)", seen.version)
+    if not match:
+        return
+    sent = [deprecations.Use(deprecations.TABLE[version, kind], "sent", whom) for version, kind, whom in needs.get("deprecated") or []]
+    for verdict in deprecations.judged([*sent, *seen.recorded.uses], int(match[1])):
+        ours = verdict.what in {use.what for use in sent}
+        if verdict.next or (verdict.gone and ours):
+            remedy = (
+                "Use a newer release of this collection, or a cluster of an older version."
+                if ours
+                else "Tell whoever sends it, before the cluster is upgraded."
+            )
+            allowed = f"API versions that Kubernetes 1.{match[1]} and 1.{int(match[1]) + 1} serve"
+            yield Finding("platform_context", verdict.sentence, allowed, remedy, warning=not verdict.gone)
+    for name, sentence in seen.recorded.definitions:
+        remedy = (
+            "Write its objects anew (kubectl get ... -o json | kubectl replace -f -), then take the version out of status.storedVersions."
+        )
+        yield Finding(
+            "platform_context", f"{name}: {sentence}", "definitions whose objects are stored in one served version", remedy, warning=True
+        )
+    if seen.recorded.unseen:
+        remedy = "What is stored was checked without them; allow it to have them checked too."
+        said = f"the credentials may not read {', '.join(seen.recorded.unseen)}"
+        yield Finding("platform_context", said, "get and list of them", remedy, warning=True)
 
 
 def _labels(pool: Mapping[str, t.Any]) -> str:

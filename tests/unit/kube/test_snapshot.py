@@ -195,6 +195,7 @@ def test_the_plan_in_words() -> None:
         }
     )
     assert plan == [
-        "app: 1 made, 1 changed, 1 refused; image Deployment/web from web:1 to web:2; refused: Job x: immutable; new pods for Deployment/web",
-        "agents: nothing",
+        "1. app: 1 made, 1 changed, 1 refused; image Deployment/web from web:1 to web:2; refused: Job x: immutable; new pods for Deployment/web; "
+        "time unknown: no earlier run did this",
+        "2. agents: nothing; time unknown: no earlier run did this",
     ]

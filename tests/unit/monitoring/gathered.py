@@ -72,9 +72,11 @@ def gathered(inventory: str) -> dict[str, t.Any]:
 
 @functools.cache
 def manifests(inventory: str, provider: str = "builtin", grafana: bool = False) -> list[dict[str, t.Any]]:
-    changes = {**CHANGES, "monitoring_provider": provider, "monitoring_grafana": grafana}
-    cluster = Cluster(inventory, changes)
-    cluster.vars = cluster.vars | {
-        "__monitoring_gathered": gathered(inventory) | ({} if grafana or provider == "operator" else {"dashboards": []})
-    }
+    return manifests_of(inventory, {"monitoring_provider": provider, "monitoring_grafana": grafana})
+
+
+def manifests_of(inventory: str, changes: dict[str, t.Any]) -> list[dict[str, t.Any]]:
+    cluster = Cluster(inventory, {**CHANGES, **changes})
+    boards = cluster.value("monitoring", "monitoring_dashboards")
+    cluster.vars = cluster.vars | {"__monitoring_gathered": gathered(inventory) | ({} if boards else {"dashboards": []})}
     return cluster.documents("monitoring")
