@@ -74,6 +74,11 @@ def files(source: Source, cache: Path, clock: Clock, timeout: float) -> list[Pat
     return _members(source, archive, cache / (source.sha256 or _sha256(archive)) / f"members-{patterns}")
 
 
+def place(checksum: str, address: str) -> str:
+    """Where a file lies below a cache, and below a mirror, so that one can be served as the other."""
+    return f"{checksum}/{PurePosixPath(urllib.parse.urlsplit(address).path).name}"
+
+
 def _fetched(source: Source, cache: Path, deadline: float, clock: Clock) -> Path:
     if not source.address or not source.sha256:
         raise PlatformError(
@@ -84,7 +89,7 @@ def _fetched(source: Source, cache: Path, deadline: float, clock: Clock) -> Path
         raise PlatformError(
             f"{source.name}: {source.address!r} is no address like https://example.com/file. Correct platform_sources.{source.name}."
         )
-    target = cache / source.sha256 / PurePosixPath(url.path).name
+    target = cache / place(source.sha256, source.address)
     if target.is_file():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
