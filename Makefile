@@ -68,6 +68,10 @@ redis-server:
 promtool:
 	@command -v promtool >/dev/null || { apt-get update -qq && RUNLEVEL=1 apt-get install -y -qq --no-install-recommends prometheus; }
 
+.PHONY: registry
+registry:
+	@command -v skopeo docker-registry >/dev/null || { apt-get update -qq && RUNLEVEL=1 apt-get install -y -qq --no-install-recommends skopeo docker-registry; }
+
 .PHONY: postgresql-server
 postgresql-server:
 	@ls /usr/lib/postgresql/*/bin/postgres /usr/bin/pgbackrest >/dev/null 2>&1 || { apt-get update -qq && RUNLEVEL=1 apt-get install -y -qq --no-install-recommends postgresql pgbackrest; }
@@ -76,10 +80,10 @@ postgresql-server:
 podman:
 	@command -v podman >/dev/null || { apt-get update -qq && RUNLEVEL=1 apt-get install -y -qq --no-install-recommends podman netavark aardvark-dns; }
 
-unit: $(VENV)/ready redis-server promtool ## the fast tests: no cluster, servers on loopback at most
+unit: $(VENV)/ready redis-server promtool registry ## the fast tests: no cluster, servers on loopback at most
 	$(BIN)/pytest tests/unit
 
-test: lint sanity redis-server promtool postgresql-server up ## everything CI runs: lint, sanity, the platform itself, molecule, unit, redis and cluster tests
+test: lint sanity redis-server promtool registry postgresql-server up ## everything CI runs: lint, sanity, the platform itself, molecule, unit, redis and cluster tests
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/molecule test --all $(OTHERS:%=--exclude %)
 	$(BIN)/pytest -n 4 --dist worksteal -m "not slow" --ignore tests/cluster tests
 	$(BIN)/pytest -n 2 --dist loadfile -m "not slow and not alone" tests/cluster

@@ -12,7 +12,7 @@ author:
   - The progressive.platform founders
 description:
   - Makes one reference an image, C(registry/repository:tag@digest), of the parts that are there.
-positional: _input, registry, replaced
+positional: _input, registry, replaced, digests
 options:
   _input:
     description: The catalog; images by name, each with C(repository), C(tag) and, when pinned, C(digest).
@@ -24,6 +24,10 @@ options:
     default: ""
   replaced:
     description: Whole references by name, that replace those of the catalog.
+    type: dict
+    default: {}
+  digests:
+    description: Digests by what an image is called without the registry (C(redis:7.2.11)), for references that have none.
     type: dict
     default: {}
 """
@@ -44,9 +48,14 @@ _value:
 import typing as t
 from collections.abc import Callable, Mapping
 
+from ansible_collections.progressive.platform.plugins.module_utils._mirror.reference import pinned
+
 
 def image_references(
-    catalog: Mapping[str, Mapping[str, str]], registry: str = "", replaced: Mapping[str, str] | None = None
+    catalog: Mapping[str, Mapping[str, str]],
+    registry: str = "",
+    replaced: Mapping[str, str] | None = None,
+    digests: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
     prefix = f"{registry.rstrip('/')}/" if registry else ""
     references = {}
@@ -54,7 +63,7 @@ def image_references(
         tag = f":{image['tag']}" if image.get("tag") else ""
         digest = f"@{image['digest']}" if image.get("digest") else ""
         references[name] = f"{prefix}{image['repository']}{tag}{digest}"
-    return {**references, **(replaced or {})}
+    return {name: pinned(reference, registry, digests or {}) for name, reference in {**references, **(replaced or {})}.items()}
 
 
 class FilterModule:

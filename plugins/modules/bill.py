@@ -31,6 +31,10 @@ options:
     description: Whose manifests these are.
     type: str
     default: cluster
+  registry:
+    description: The registry, with its path, that the platform pulls from, C(platform_registry); what an image is called without it is its C(origin).
+    type: str
+    default: ""
   roles:
     description:
       - Roles of the platform's components. Only their manifests are read, so that those of an earlier render do not count, and only files
@@ -47,7 +51,7 @@ options:
     type: dict
     default: {}
   files:
-    description: Files of upstream by name, C(platform_source_files).
+    description: Files of upstream by name, as C(catalog_sources) and C(platform_sources) have them.
     type: dict
     default: {}
   complete:
@@ -70,10 +74,11 @@ EXAMPLES = r"""
     rendered: "{{ platform_render_dir }}"
     dest: rendered/bill.json
     cluster: "{{ platform_name }}"
+    registry: "{{ platform_registry }}"
     roles: "{{ platform_components }}"
     images: "{{ platform_image_references }}"
     catalog: "{{ catalog_images }}"
-    files: "{{ platform_source_files }}"
+    files: "{{ catalog_sources | progressive.platform.source_files('', platform_sources) }}"
 """
 
 RETURN = r"""
@@ -82,7 +87,13 @@ images:
   returned: always
   type: list
   elements: dict
-  sample: [{reference: "redis:7.2.11-alpine", name: redis, digest: "", licence: BSD-3-Clause, components: [redis_cluster]}]
+  sample:
+    - reference: registry.example.com/team/redis:7.2.11-alpine
+      origin: redis:7.2.11-alpine
+      name: redis
+      digest: ""
+      licence: BSD-3-Clause
+      components: [redis_cluster]
 files:
   description: The files of upstream.
   returned: always

@@ -76,12 +76,13 @@ def files(source: Source, cache: Path, clock: Clock, timeout: float) -> list[Pat
 
 def present(source: Source, cache: Path) -> Path | None:
     """The file, or the first wanted member, where it is on this machine already; nothing is fetched."""
-    archive = (
-        Path(source.path)
-        if source.path
-        else cache / (source.sha256 or "-") / PurePosixPath(urllib.parse.urlsplit(source.address).path).name
-    )
+    archive = Path(source.path) if source.path else cache / place(source.sha256 or "-", source.address)
     return next(iter(files(source, cache, Clock(), 0.0)), None) if archive.is_file() else None
+
+
+def place(checksum: str, address: str) -> str:
+    """Where a file lies below a cache, and below a mirror, so that one can be served as the other."""
+    return f"{checksum}/{PurePosixPath(urllib.parse.urlsplit(address).path).name}"
 
 
 def _fetched(source: Source, cache: Path, deadline: float, clock: Clock) -> Path:
@@ -94,7 +95,7 @@ def _fetched(source: Source, cache: Path, deadline: float, clock: Clock) -> Path
         raise PlatformError(
             f"{source.name}: {source.address!r} is no address like https://example.com/file. Correct platform_sources.{source.name}."
         )
-    target = cache / source.sha256 / PurePosixPath(url.path).name
+    target = cache / place(source.sha256, source.address)
     if target.is_file():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ansible_collections.progressive.platform.plugins.module_utils._kube import bundle, rollout
+from ansible_collections.progressive.platform.plugins.module_utils._mirror.reference import Reference, origin
 from ansible_collections.progressive.platform.plugins.module_utils._run import Context, Params, PlatformError, Result
 
 Json = dict[str, t.Any]
@@ -22,6 +23,7 @@ ARGUMENTS: dict[str, t.Any] = {
     "rendered": {"type": "path", "required": True},
     "dest": {"type": "path", "required": True},
     "cluster": {"type": "str", "default": "cluster"},
+    "registry": {"type": "str", "default": ""},
     "roles": {"type": "list", "elements": "str", "default": []},
     "images": {"type": "dict", "default": {}},
     "catalog": {"type": "dict", "default": {}},
@@ -29,7 +31,6 @@ ARGUMENTS: dict[str, t.Any] = {
     "complete": {"type": "bool", "default": False},
 }
 
-DIGEST = re.compile(r"@(sha256:[0-9a-f]{64})$")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -41,7 +42,7 @@ def run(params: Params, context: Context) -> Result:
     if not texts:
         raise PlatformError(f"{folder} holds no rendered manifests. Render them first: playbooks/render.yml, or bill.yml, which does both.")
     mine = {
-        "images": list(images(texts, params["images"], params["catalog"])),
+        "images": list(images(texts, params["images"], params["catalog"], params["registry"])),
         "files": list(files(params["files"])),
     }
     former = _former(dest)
@@ -61,12 +62,17 @@ def run(params: Params, context: Context) -> Result:
     if incomplete:
         words += f" Not pinned: {'; '.join(incomplete)}."
         if params["complete"]:
-            raise PlatformError(f"{words} Write the digests into catalog_images, or into platform_images.", **result)
+            raise PlatformError(
+                f"{words} Run playbooks/digests.yml, which asks for the digests and writes them into the inventory.", **result
+            )
     return {**result, "msg": words}
 
 
-def images(texts: Mapping[str, str], known: Mapping[str, str], catalog: Mapping[str, Json]) -> Iterator[Json]:
-    """Every image that pods are made of, and those of the catalog that stand in other places (a sidecar's in an injector's template)."""
+def images(texts: Mapping[str, str], known: Mapping[str, str], catalog: Mapping[str, Json], registry: str = "") -> Iterator[Json]:
+    """Every image that pods are made of, and those of the catalog that stand in other places (a sidecar's in an injector's template).
+
+    ``origin`` is what an image is called without ``registry``, the platform's own: what a mirror asks its source for.
+    """
     users: dict[str, set[str]] = {}
     for component, text in texts.items():
         for reference in pulled(bundle.load(text, component)):
@@ -77,11 +83,12 @@ def images(texts: Mapping[str, str], known: Mapping[str, str], catalog: Mapping[
     names = {reference: name for name, reference in known.items()}
     for reference, components in sorted(users.items()):
         entry = catalog.get(names.get(reference, "")) or {}
-        digest = DIGEST.search(reference)
+        parts = Reference.of(reference, registry)
         yield {
             "reference": reference,
+            "origin": origin(parts, registry),
             "name": names.get(reference, ""),
-            "digest": digest[1] if digest else str(entry.get("digest") or ""),
+            "digest": parts.digest or str(entry.get("digest") or ""),
             "licence": str(entry.get("licence") or ""),
             "components": sorted(components),
         }

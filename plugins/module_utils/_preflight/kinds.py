@@ -56,6 +56,9 @@ identifier = matching(r"[a-z_][a-z0-9_]{0,62}", "up to 63 small letters, digits 
 absolute_path = matching(r"/[^\0:]*", "an absolute path")
 http_path = matching(r"/[^\s]*", "a path that begins with a slash")
 url = matching(r"https?://[^\s/?#]+(?:[/?#]\S*)?", "a URL such as http://mca-service")
+place = matching(
+    r"https?://[^\s/?#]+(?:/[^\s?#]*)?|/[^\0:]*", "an address such as https://mirror.example.com/files, or a folder's path", empty=True
+)
 host_port = matching(
     r"[A-Za-z0-9](?:[-A-Za-z0-9.]*[A-Za-z0-9])?:\d{1,5}(?:,[A-Za-z0-9][-A-Za-z0-9.]*:\d{1,5})*", "host:port, more of them with commas"
 )

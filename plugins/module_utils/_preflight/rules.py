@@ -98,6 +98,7 @@ SERVICE_SHAPES: dict[str, Spec] = {
 }
 SHAPES: dict[str, Spec] = {
     "platform_images.*": {"type": "str"},
+    "platform_image_digests.*": {"type": "str"},
     "platform_pools.*": {
         "type": "dict",
         "options": {
@@ -251,6 +252,8 @@ VALUES: dict[str, Kind] = {
     "platform_namespace": kinds.dns_label,
     "platform_registry": kinds.registry,
     "platform_images.*": kinds.image,
+    "platform_image_digests.*": kinds.digest,
+    "platform_file_mirror": kinds.place,
     "platform_pull_secrets.*": kinds.dns_subdomain,
     "platform_user": between(1, 2**31 - 1),
     "platform_pools.*.labels": kinds.labels,
