@@ -70,7 +70,7 @@ promtool:
 
 .PHONY: registry
 registry:
-	@command -v skopeo docker-registry >/dev/null || { apt-get update -qq && RUNLEVEL=1 apt-get install -y -qq --no-install-recommends skopeo docker-registry; }
+	@{ command -v skopeo && command -v docker-registry; } >/dev/null || { apt-get update -qq && RUNLEVEL=1 apt-get install -y -qq --no-install-recommends skopeo docker-registry; }
 
 .PHONY: postgresql-server
 postgresql-server:
