@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from ansible_collections.progressive.platform.plugins.module_utils._kube.client import Client, connect
 from ansible_collections.progressive.platform.tests.cluster.postgres import LIMIT, Postgres, Writer
@@ -52,7 +53,7 @@ def measure(lab: Lab) -> list[Row]:
                 if dcs == "endpoints":
                     rows += unchanged(lab, postgres)
                 writer = Writer(postgres)
-                for name, fault in faults(postgres).items():
+                for name, fault in faults(postgres, writer).items():
                     lab.say(f"postgresql: {dcs}, {name}")
                     began, seen = through(writer, fault, f"{dcs}: {name}")
                     rows.append(Row(name, dcs, {"no write": [max(one.silence for one in seen)]}, f"{note}; target {TARGETS[name]} s"))
@@ -105,7 +106,7 @@ def unchanged(lab: Lab, postgres: Postgres) -> list[Row]:
     ]
 
 
-def faults(postgres: Postgres) -> dict[str, Callable[[], None]]:
+def faults(postgres: Postgres, writer: Writer) -> dict[str, Callable[[], None]]:
     def deleted() -> None:
         primary = postgres.healthy()["primary"]
         postgres.delete(primary)
@@ -115,9 +116,14 @@ def faults(postgres: Postgres) -> dict[str, Callable[[], None]]:
         candidate = next(member["name"] for member in postgres.healthy()["members"] if member["sync"] == "sync")
         postgres.converge(switchover=candidate)
 
+    def node_of(seen: dict[str, Any]) -> str:
+        return str(next(member["node"] for member in seen["members"] if member["name"] == seen["primary"]))
+
     def cut_off() -> None:
+        if node_of(postgres.healthy()) == writer.node:  # or the client is cut off too
+            switched()
         seen = postgres.healthy()
-        node = next(member["node"] for member in seen["members"] if member["name"] == seen["primary"])
+        node = node_of(seen)
         with cut(postgres.client, node):
             postgres.until(lambda now: now["primary"] not in ("", seen["primary"]), "another primary")
             time.sleep(10)

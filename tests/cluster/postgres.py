@@ -238,6 +238,10 @@ class Writer:
         postgres.client.request("POST", f"/api/v1/namespaces/{postgres.namespace}/pods", body)
         self.until(10)
 
+    @property
+    def node(self) -> str:
+        return str((self.postgres.client.find(self.path) or {})["spec"]["nodeName"])
+
     def acknowledged(self) -> list[Row]:
         with self.postgres.client.stream(f"{self.path}/log") as lines:
             return [Row(*map(float, line.split()[1:])) for line in lines if re.fullmatch(rb"\d+ [\d.]+ [\d.]+\s*", line)]
