@@ -39,6 +39,7 @@ EVENT_PATIENCE: dict[str, float] = {
     "FailedMount": 20.0,
     "ProvisioningFailed": 30.0,
 }
+NO_PODS_PATIENCE = 60.0  # seconds a budget may guard nothing: the pods of a new workload are there well within them
 EVENT_MEMORY = 60.0  # seconds after which an event that is not repeated is forgotten
 
 
@@ -100,7 +101,14 @@ def _last_end(container: Json) -> str:
 
 
 def object_troubles(item: Json) -> Iterator[Trouble]:
-    """What a workload says of itself: a ReplicaSet that may not create pods shows in its Deployment's conditions."""
+    """What an object says of itself: a ReplicaSet that may not create pods shows in its Deployment's conditions, a workload that somebody scaled to 0
+    (which switches its autoscaler off, so that nobody scales it up again) in its budget, which no pod can satisfy."""
+    status = item.get("status") or {}
+    if item.get("kind") == "PodDisruptionBudget" and status.get("desiredHealthy") and not status.get("expectedPods"):
+        labels = ((item.get("spec") or {}).get("selector") or {}).get("matchLabels") or {}
+        whose = ",".join(f"{key}={value}" for key, value in sorted(labels.items()))
+        reason = f"no pod has its labels ({whose}). If the workload was scaled to 0 by hand, kubectl scale --replicas=1 lets its autoscaler go on"
+        yield Trouble("NoPods", reason, NO_PODS_PATIENCE)
     failure = conditions(item).get("ReplicaFailure") or {}
     if failure.get("status") == "True":
         yield Trouble("FailedCreate", f"{failure.get('reason')}: {failure.get('message')}", EVENT_PATIENCE["FailedCreate"])

@@ -225,6 +225,17 @@ def test_quota_shows_in_the_deployments_own_conditions() -> None:
     assert hopeless(it, 5.0) == ["Deployment shop/web: FailedCreate: exceeded quota: small"]
 
 
+@pytest.mark.parametrize(("expected", "gives_up"), [(0, True), (2, False)])
+def test_a_budget_that_guards_no_pod_is_not_waited_for_to_the_end(expected: int, gives_up: bool) -> None:
+    key = Key("policy", "PodDisruptionBudget", "shop", "web")
+    budget = {"apiVersion": "policy/v1", "kind": key.kind, "metadata": {"name": key.name, "namespace": key.namespace}}
+    status = {"currentHealthy": 0, "desiredHealthy": 1, "expectedPods": expected}
+    it = Board({key: {**budget, "spec": {"selector": {"matchLabels": {"app": "web"}}}, "status": status}})
+    assert hopeless(it, 0.0) == []
+    found = hopeless(it, diagnose.NO_PODS_PATIENCE)
+    assert bool(found) == gives_up and (not found or ("app=web" in found[0] and "kubectl scale --replicas=1" in found[0])), found
+
+
 def test_the_autoscaler_gets_its_time() -> None:
     it = board()
     it.take(Change(PODS, LISTED, [pod(unschedulable=True)]), 0.0)
