@@ -16,7 +16,8 @@ WIDTH, ROW, GAP, PAD, HEAD = 960, 54, 14, 16, 26  # pixels
 STYLE = (
     "text{font:13px system-ui,sans-serif;fill:#1b1f24}.name{font-weight:600}.small{font-size:11px;fill:#57606a}"
     ".room{fill:#f6f8fa;stroke:#d0d7de}.box{fill:#fff;stroke:#8c959f}.option{stroke-dasharray:4 3}.way{stroke:#57606a;fill:none;marker-end:url(#head)}"
-    "@media(prefers-color-scheme:dark){text{fill:#e6edf3}.small{fill:#8d96a0}.room{fill:#161b22;stroke:#30363d}.box{fill:#0d1117;stroke:#6e7681}.way{stroke:#8d96a0}}"
+    "@media(prefers-color-scheme:dark){text{fill:#e6edf3}.small{fill:#8d96a0}.room{fill:#161b22;stroke:#30363d}.box{fill:#0d1117;stroke:#6e7681}"
+    ".way{stroke:#8d96a0}}"
 )
 
 
