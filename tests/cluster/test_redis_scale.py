@@ -10,6 +10,7 @@ The clients are on this machine and reach the pods by their own addresses, as th
 from __future__ import annotations
 
 import base64
+import contextlib
 import os
 import re
 import secrets
@@ -184,7 +185,10 @@ def test_all_pods_deleted_together_come_back_by_themselves(cache: Cache) -> None
     cache.until(cache.works)
     took = time.monotonic() - began
     print(f"all pods deleted: gone after {gone:.1f} s, every new one says ok after {took:.1f} s")
-    cache.until(lambda: kept(cache) == [str(number) for number in range(300)])
+    with contextlib.suppress(AssertionError):  # what is missing says more than that something is
+        cache.until(lambda: kept(cache) == [str(number) for number in range(300)], 120)
+    lost = [number for number, value in enumerate(kept(cache) or [None] * 300) if value is None]
+    assert not lost, f"{len(lost)} of 300 keys are gone, {lost[:9]} among them; {cache.ask('ROLE')}"
     assert took < OK_WITHIN * 4, f"{took:.0f} s; {OK_WITHIN} s are meant on a machine that does nothing else"
     cache.play()  # addresses that some node has not heard of yet, at most
     assert cache.play() == 0

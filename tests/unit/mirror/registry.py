@@ -104,6 +104,7 @@ class Registry:
             ["skopeo", "inspect", "--raw", "--tls-verify=false", *options, f"docker://{self.address}/{path}"],
             capture_output=True,
             timeout=60,
+            check=False,
         )
         return f"sha256:{hashlib.sha256(done.stdout).hexdigest()}" if done.returncode == 0 else ""
 
@@ -150,7 +151,9 @@ class Layout:
     def push(self, registry: Registry, path: str, *options: str) -> None:
         (self.folder / "version").write_text("Directory Transport Version: 1.1\n")
         command = ["skopeo", "--insecure-policy", "copy", "--quiet", "--all", "--preserve-digests", "--dest-tls-verify=false", *options]
-        done = subprocess.run([*command, f"dir:{self.folder}", f"docker://{registry.address}/{path}"], capture_output=True, timeout=60)
+        done = subprocess.run(
+            [*command, f"dir:{self.folder}", f"docker://{registry.address}/{path}"], capture_output=True, timeout=60, check=False
+        )
         assert done.returncode == 0, done.stderr
 
 
