@@ -43,7 +43,7 @@ _value:
 import typing as t
 from collections.abc import Callable, Mapping
 
-from ansible_collections.progressive.platform.plugins.module_utils._istio.sources import place
+from ansible_collections.progressive.platform.plugins.module_utils._mirror.sources import place
 
 
 def source_files(

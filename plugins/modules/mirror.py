@@ -20,6 +20,7 @@ description:
   - Runs on the controller whatever the connection.
 extends_documentation_fragment:
   - progressive.platform.attributes
+  - progressive.platform.registries
 options:
   state:
     description:
@@ -42,31 +43,6 @@ options:
   archive:
     description: The archive.
     type: path
-  source:
-    description:
-      - Registry, with a path, that images come from whose name has no host. Empty leaves it to C(registries.conf), Docker Hub where that says nothing.
-    type: str
-    default: ""
-  sources:
-    description: Where single images come from, by their name in the catalog; a repository, or a whole reference.
-    type: dict
-    default: {}
-  clusters:
-    description: Only what these clusters need; all of the bill by default.
-    type: list
-    elements: str
-    default: []
-  authfile:
-    description: Credentials of all registries, as C(skopeo login --authfile) and C(docker login) write them. What skopeo takes by itself by default.
-    type: path
-  source_tls_verify:
-    description: Whether the certificates of the registries that images come from are verified.
-    type: bool
-    default: true
-  attempts:
-    description: How often something is tried that may pass by itself, 1, 2, 4 ... seconds apart, 30 at most. What a registry refuses is not tried again.
-    type: int
-    default: 5
   tls_verify:
     description: Whether the certificate of O(registry) is verified.
     type: bool

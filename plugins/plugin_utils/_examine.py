@@ -16,10 +16,11 @@ from pathlib import Path
 
 from ansible.template import Templar
 from ansible_collections.progressive.platform.plugins.filter.over_defaults import over_defaults
-from ansible_collections.progressive.platform.plugins.module_utils._istio import analysis, lint, manifest, sources
+from ansible_collections.progressive.platform.plugins.module_utils._istio import analysis, lint
 from ansible_collections.progressive.platform.plugins.module_utils._kube import deprecations
 from ansible_collections.progressive.platform.plugins.module_utils._kube.bundle import Document
-from ansible_collections.progressive.platform.plugins.module_utils._local.shell import write_atomic
+from ansible_collections.progressive.platform.plugins.module_utils._local.shell import default_cache, write_atomic
+from ansible_collections.progressive.platform.plugins.module_utils._mirror import sources
 from ansible_collections.progressive.platform.plugins.module_utils._preflight import offline
 from ansible_collections.progressive.platform.plugins.module_utils._preflight.findings import Finding, suggestion
 from ansible_collections.progressive.platform.plugins.module_utils._preflight.rules import Role
@@ -101,7 +102,7 @@ def examine_documents(
         dict.fromkeys(name.rpartition(".")[2] if name.startswith(OURS) else name for name in [*shared["platform_components"], *names])
     )
     istioctl = sources.Source.of("istioctl", shared["platform_source_files"]["istioctl"])
-    cache = manifest.default_cache()
+    cache = default_cache() / "sources"
     try:
         program = sources.present(istioctl, cache)
         roles = [known["catalog"], *(known.get(name) or role_of(templar, task_vars, name) for name in wanted)]

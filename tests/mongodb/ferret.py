@@ -19,8 +19,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import yaml
-from ansible_collections.progressive.platform.plugins.module_utils._images.arguments import default_cache
 from ansible_collections.progressive.platform.plugins.module_utils._local.builds import Builder, Program
+from ansible_collections.progressive.platform.plugins.module_utils._local.shell import default_cache
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
@@ -35,7 +35,7 @@ AS_POSTGRES = ["setpriv", "--reuid", "postgres", "--regid", "postgres", "--clear
 def program() -> Path:
     """The local inventory's FerretDB, where `make up` has built it; otherwise it is built there now, which takes minutes."""
     described = Program.of("ferretdb", yaml.safe_load(INVENTORY.read_text())["__mongodb_program"])
-    cache = default_cache()
+    cache = default_cache() / "images"
     builder = Builder(cache, cache / f"work-{os.getpid()}", cache / "programs", cache / "logs")  # beside that of images
     builder.build(described, lambda _line: None)
     return builder.binaries / described.file

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import os
 import typing as t
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from ansible_collections.progressive.platform.plugins.module_utils._images.defin
     make_images,
 )
 from ansible_collections.progressive.platform.plugins.module_utils._kube.arguments import CONNECTION
+from ansible_collections.progressive.platform.plugins.module_utils._local.shell import default_cache
 from ansible_collections.progressive.platform.plugins.module_utils._run import Context, Params, PlatformError, Result
 
 ARGUMENTS: dict[str, t.Any] = {
@@ -37,11 +37,6 @@ ARGUMENTS: dict[str, t.Any] = {
     "build_timeout": {"type": "float", "default": 1800.0},
     **CONNECTION,
 }
-
-
-def default_cache() -> Path:
-    """``${XDG_CACHE_HOME:-~/.cache}/progressive-platform/images``."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "progressive-platform" / "images"
 
 
 def make_job(params: Params) -> Job:
@@ -75,7 +70,7 @@ def make_job(params: Params) -> Job:
     return Job(
         images=images,
         source=source,
-        cache=Path(params.get("cache") or default_cache()),
+        cache=Path(params.get("cache") or default_cache() / "images"),
         builder=params["builder"],
         platforms=tuple(params["platforms"]),
         push=params["push"],

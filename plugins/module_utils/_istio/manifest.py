@@ -15,11 +15,11 @@ import os
 import typing as t
 from pathlib import Path
 
-from ansible_collections.progressive.platform.plugins.module_utils._istio import sources
-from ansible_collections.progressive.platform.plugins.module_utils._istio.sources import Source
 from ansible_collections.progressive.platform.plugins.module_utils._kube.arguments import CONNECTION
 from ansible_collections.progressive.platform.plugins.module_utils._kube.bundle import Document, load
-from ansible_collections.progressive.platform.plugins.module_utils._local.shell import call, write_atomic
+from ansible_collections.progressive.platform.plugins.module_utils._local.shell import call, default_cache, write_atomic
+from ansible_collections.progressive.platform.plugins.module_utils._mirror import sources
+from ansible_collections.progressive.platform.plugins.module_utils._mirror.sources import Source
 from ansible_collections.progressive.platform.plugins.module_utils._run import Context, Params, PlatformError, Result
 
 ARGUMENTS: dict[str, t.Any] = {
@@ -35,14 +35,9 @@ GENERATE_TIMEOUT = 120.0
 NO_CLUSTER = {"KUBECONFIG": os.devnull}
 
 
-def default_cache() -> Path:
-    """``${XDG_CACHE_HOME:-~/.cache}/progressive-platform/sources``."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "progressive-platform" / "sources"
-
-
 def run(params: Params, context: Context) -> Result:
     """What the module does, for its options. It fills a cache and changes nothing else, so check mode makes no difference."""
-    cache = Path(params.get("cache") or default_cache())
+    cache = Path(params.get("cache") or default_cache() / "sources")
     istioctl = Source.of("istioctl", params["istioctl"])
     (program,) = sources.files(istioctl, cache, context.clock, params["timeout"])
     further = [path for entry in params["documents"] for path in _documents(entry, cache, context, params["timeout"])]

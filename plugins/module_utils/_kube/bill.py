@@ -97,8 +97,7 @@ def images(texts: Mapping[str, str], known: Mapping[str, str], catalog: Mapping[
 def pulled(documents: Iterable[Json]) -> Iterator[str]:
     """The images of the containers and image volumes of all workloads."""
     for document in documents:
-        template = rollout.template_of(document) or (document if document.get("kind") == "Pod" else {})
-        spec = template.get("spec") or {}
+        spec = rollout.pod_of(document) or {}
         for container in (one for field in ("initContainers", "containers") for one in spec.get(field) or []):
             if container.get("image") and container["image"] != "auto":  # "auto" is filled in by Istio
                 yield str(container["image"])

@@ -171,7 +171,7 @@ def requested(metrics: str) -> Iterator[Use]:
     """What the API server counted since it started; the resource stands for the kind where the table does not know it."""
     for match in METRIC.finditer(metrics):
         labels = dict(LABEL.findall(match["labels"]))
-        if not match["value"].startswith(("1", "+", "2")):
+        if float(match["value"]) <= 0:
             continue
         version = "/".join(filter(None, (labels.get("group"), labels.get("version"))))
         plural = labels.get("resource", "")

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
+from ansible_collections.progressive.platform.plugins.module_utils._local.shell import write_atomic
 from ansible_collections.progressive.platform.plugins.module_utils._run import Context, Params, PlatformError, Result
 
 Json = dict[str, t.Any]
@@ -83,9 +84,6 @@ def _read(file: Path) -> Json:
 
 def _write(file: Path, content: Json) -> None:
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        beside = file.with_name(f"{file.name}.new")
-        beside.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-        beside.replace(file)
+        write_atomic(file, json.dumps(content, indent=1) + "\n")
     except OSError as error:
         raise PlatformError(f"The durations cannot be written to {file}: {error.strerror}. Choose another path.") from error

@@ -20,7 +20,9 @@ from __future__ import annotations
 
 import copy
 import typing as t
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
+
+from ansible_collections.progressive.platform.plugins.module_utils._kube.rollout import pod_of
 
 Json = dict[str, t.Any]
 
@@ -73,20 +75,6 @@ def refused(documents: Iterable[Json]) -> list[str]:
         if pod is not None:
             found += [f"{document['kind']} {document['metadata']['name']}: {sentence}" for sentence in _pod(pod)]
     return found
-
-
-def pod_of(document: Mapping[str, t.Any]) -> Json | None:
-    """The specification of the pods that a document makes, None when it makes none."""
-    spec = document.get("spec")
-    if not isinstance(spec, dict):
-        return None
-    if document["kind"] == "Pod":
-        return spec
-    if document["kind"] == "CronJob":
-        spec = (spec.get("jobTemplate") or {}).get("spec") or {}
-    template = spec.get("template")
-    pod = template.get("spec") if isinstance(template, dict) else None
-    return pod if isinstance(pod, dict) and "containers" in pod else None
 
 
 def _containers(pod: Json) -> list[Json]:

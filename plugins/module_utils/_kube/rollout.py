@@ -35,6 +35,13 @@ def template_of(document: Json) -> Json | None:
     return found if isinstance(found, dict) else None
 
 
+def pod_of(document: Json) -> Json | None:
+    """The specification of the pods that a document makes, its own where it is a Pod; None when it makes none."""
+    holder = document if document["kind"] == "Pod" else template_of(document) or {}
+    spec = holder.get("spec")
+    return spec if isinstance(spec, dict) and "containers" in spec else None
+
+
 def wanted(document: Json) -> bool:
     """Whether the pod template asks for a checksum."""
     template = template_of(document) or {}

@@ -14,7 +14,6 @@ neither the release of the collection nor the inventory that made what is there.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import typing as t
 from collections.abc import Sequence
@@ -29,6 +28,7 @@ from ansible_collections.progressive.platform.plugins.module_utils._kube.client 
 from ansible_collections.progressive.platform.plugins.module_utils._kube.ownership import MISSING, entries
 from ansible_collections.progressive.platform.plugins.module_utils._kube.wait import served, spaces
 from ansible_collections.progressive.platform.plugins.module_utils._kube.watch import named
+from ansible_collections.progressive.platform.plugins.module_utils._local.shell import write_atomic
 from ansible_collections.progressive.platform.plugins.module_utils._run import Context, Params, PlatformError, Result
 
 Json = dict[str, t.Any]
@@ -169,10 +169,7 @@ def _write(folder: Path, taken: dict[str, list[Json]], manifest: Json) -> None:
 
 def _dump(file: Path, content: Json | Sequence[Json]) -> None:
     """At once or not at all, and for its owner only: a set may hold Secrets."""
-    beside = file.with_name(f"{file.name}.new")
-    with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as stream:
-        json.dump(content, stream, indent=1, ensure_ascii=False)
-    beside.replace(file)
+    write_atomic(file, json.dumps(content, indent=1, ensure_ascii=False), 0o600)
 
 
 def _read(file: Path) -> Json:

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import os
 import typing as t
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +13,7 @@ from pathlib import Path
 from ansible_collections.progressive.platform.plugins.module_utils._kube.arguments import CONNECTION
 from ansible_collections.progressive.platform.plugins.module_utils._local import builds, images, layout, providers
 from ansible_collections.progressive.platform.plugins.module_utils._local.cluster import LocalCluster
+from ansible_collections.progressive.platform.plugins.module_utils._local.shell import default_cache
 from ansible_collections.progressive.platform.plugins.module_utils._run import Context, Params, PlatformError, Result
 
 ARGUMENTS: dict[str, t.Any] = {
@@ -48,12 +48,6 @@ ARGUMENTS: dict[str, t.Any] = {
 }
 
 
-def default_cache() -> str:
-    """``${XDG_CACHE_HOME:-~/.cache}/progressive-platform``."""
-    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return os.path.join(home, "progressive-platform")
-
-
 def component_images(params: Params, cluster: layout.Cluster) -> dict[str, images.Image]:
     """The components' images; a file of theirs is the name of a program, or a path of this machine."""
 
@@ -81,7 +75,7 @@ def component_images(params: Params, cluster: layout.Cluster) -> dict[str, image
 
 def run(params: Params, context: Context) -> Result:
     """What the module does, for its options and in check mode too."""
-    options = {**params, "cache": params.get("cache") or default_cache()}
+    options = {**params, "cache": params.get("cache") or str(default_cache())}
     if options["provider"] == "existing":
         return providers.existing(options)
     if options["provider"] == "kind":

@@ -39,6 +39,11 @@ def succeeds(command: Sequence[str], timeout: float = 60.0) -> bool:
     return True
 
 
+def default_cache() -> Path:
+    """``${XDG_CACHE_HOME:-~/.cache}/progressive-platform``."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "progressive-platform"
+
+
 def write_atomic(path: Path, content: str, mode: int = 0o644) -> None:
     """Write a file that is never seen half-written and never, not even for a moment, readable by more than ``mode`` allows."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -10,7 +10,6 @@ half-done, and the same content gives the same archive, byte for byte.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import os
@@ -20,9 +19,10 @@ import typing as t
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from ansible_collections.progressive.platform.plugins.module_utils._istio.sources import Source
+from ansible_collections.progressive.platform.plugins.module_utils._mirror import sources
 from ansible_collections.progressive.platform.plugins.module_utils._mirror.plan import File, Image
 from ansible_collections.progressive.platform.plugins.module_utils._mirror.reference import DIGEST
+from ansible_collections.progressive.platform.plugins.module_utils._mirror.sources import Source
 from ansible_collections.progressive.platform.plugins.module_utils._run import PlatformError
 
 Json = dict[str, t.Any]
@@ -77,7 +77,7 @@ class Store:
         self.blobs.mkdir(parents=True, exist_ok=True)
         for file in files:
             if file.name != "version" and not file.name.startswith("signature-"):
-                file.replace(self.blobs / sha256(file))
+                file.replace(self.blobs / sources.sha256(file))
         shutil.rmtree(folder)
 
     def lay_out(self, digest: str, folder: Path) -> None:
@@ -94,20 +94,8 @@ class Store:
 
     def add(self, content: t.IO[bytes], checksum: str, what: str) -> None:
         """Read ``content`` to its end and keep it; PlatformError when its checksum is another."""
-        target = self.blobs / checksum
-        self.blobs.mkdir(parents=True, exist_ok=True)
-        unfinished = target.with_name(f".{checksum}.{os.getpid()}")
-        digest = hashlib.sha256()
-        try:
-            with open(unfinished, "wb") as file:
-                while block := content.read(BLOCK):
-                    digest.update(block)
-                    file.write(block)
-            if digest.hexdigest() != checksum:
-                raise PlatformError(f"{what} has the SHA-256 {digest.hexdigest()}, and {checksum} is wanted; it is damaged. {AGAIN}")
-            unfinished.replace(target)
-        finally:
-            unfinished.unlink(missing_ok=True)
+        wrong = f"{what} has the SHA-256 {{seen}}, and {checksum} is wanted; it is damaged. {AGAIN}"
+        sources.keep(content, self.blobs / checksum, checksum, wrong)
 
 
 def contents(images: Sequence[Image], files: Sequence[File], store: Store) -> Json:
@@ -203,14 +191,6 @@ def unpack(archive: Path, listed: Json, store: Store) -> None:
     lacking = [*missing, *(image.called for image in images if not store.has(image.digest))]
     if lacking:
         raise PlatformError(f"{archive} lacks {', '.join(lacking[:5])}; it is damaged. {AGAIN}")
-
-
-def sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _heads(listed: Json) -> Iterable[tuple[str, bytes]]:

@@ -13,7 +13,6 @@ import contextlib
 import fcntl
 import hashlib
 import json
-import os
 import shutil
 import typing as t
 from collections.abc import Callable, Iterable, Iterator
@@ -22,9 +21,9 @@ from dataclasses import replace
 from pathlib import Path
 from urllib.error import HTTPError
 
-from ansible_collections.progressive.platform.plugins.module_utils._istio import sources
+from ansible_collections.progressive.platform.plugins.module_utils._local.shell import default_cache
 from ansible_collections.progressive.platform.plugins.module_utils._mirror import archive as archives
-from ansible_collections.progressive.platform.plugins.module_utils._mirror import plan
+from ansible_collections.progressive.platform.plugins.module_utils._mirror import plan, sources
 from ansible_collections.progressive.platform.plugins.module_utils._mirror.plan import File, Image
 from ansible_collections.progressive.platform.plugins.module_utils._mirror.skopeo import Skopeo, Trouble, patiently
 from ansible_collections.progressive.platform.plugins.module_utils._run import Context, Params, PlatformError, Result
@@ -111,8 +110,7 @@ class Job:
         self.context = context
         self.registry = params["registry"].rstrip("/")
         self.folder = Path(params["files"]) if params["files"] else None
-        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        self.store = archives.Store(Path(params["cache"] or home / "progressive-platform" / "mirror"))
+        self.store = archives.Store(Path(params["cache"] or default_cache() / "mirror"))
         self.skopeo = make_skopeo(params, context)
 
     # -- the three ways ------------------------------------------------------------------------------------------------
@@ -206,7 +204,7 @@ class Job:
             target = t.cast("Path", self.folder) / file.place
             if not target.is_file():
                 lacking.append(file)
-            elif (seen := archives.sha256(target)) != file.source.sha256:
+            elif (seen := sources.sha256(target)) != file.source.sha256:
                 wrong.append(f"{target} has the SHA-256 {seen}, and {file.source.sha256} is wanted")
         if wrong:
             raise PlatformError(
@@ -347,19 +345,6 @@ def _readable(path: str) -> Iterator[t.IO[bytes]]:
 
 
 def _write(content: t.IO[bytes], target: Path, checksum: str, what: str) -> None:
-    """A file below a mirror's folder, whole or not at all."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = target.with_name(f".{target.name}.{os.getpid()}")
-    digest = hashlib.sha256()
-    try:
-        with open(unfinished, "wb") as file:
-            while block := content.read(archives.BLOCK):
-                digest.update(block)
-                file.write(block)
-        if digest.hexdigest() != checksum:
-            raise PlatformError(
-                f"{what}: its SHA-256 is {digest.hexdigest()}, and the bill wants {checksum}. Run playbooks/bill.yml, then again."
-            )
-        unfinished.replace(target)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    """A file below a mirror's folder."""
+    wrong = f"{what}: its SHA-256 is {{seen}}, and the bill wants {checksum}. Run playbooks/bill.yml, then again."
+    sources.keep(content, target, checksum, wrong)

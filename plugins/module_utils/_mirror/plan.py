@@ -10,8 +10,8 @@ import typing as t
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from ansible_collections.progressive.platform.plugins.module_utils._istio.sources import Source, place
 from ansible_collections.progressive.platform.plugins.module_utils._mirror.reference import DIGEST, LOCAL, Reference
+from ansible_collections.progressive.platform.plugins.module_utils._mirror.sources import Source, place
 from ansible_collections.progressive.platform.plugins.module_utils._run import PlatformError
 
 Json = dict[str, t.Any]

@@ -57,8 +57,8 @@ def test_the_callers_id_goes_through_everything(platform: dict[str, Process]) ->
     response = httpx.post(f"{platform['app'].url}/api/v1/transaction", headers={"x-request-id": "order-66"}, trust_env=False, timeout=30)
     assert response.json()["id"] == "order-66"
     assert response.headers["x-request-id"] == "order-66"
-    for process in platform.values():
-        assert "order-66" in [line.get("id") for line in process.logs()]
+    for process in platform.values():  # a request's line is written after its answer
+        eventually("the line is there", lambda process=process: "order-66" in [line.get("id") for line in process.logs()])
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,8 @@ def test_without_redis_the_process_lives_and_says_why_it_is_not_ready(platform: 
     errors = outcome(response)
     assert "redis" in errors["app", "redis"]
     assert "redis" in errors["mca", "redis"]
-    assert "NOT_SERVING" in errors["mca", "npa/grpc"]
+    # On a busy machine the answer may come after its deadline.
+    eventually("npa says so", lambda: "NOT_SERVING" in outcome(platform["app"].post("/api/v1/transaction"))["mca", "npa/grpc"])
     # A cluster made anew: other node ids, no data, the same names.
     redis.start()
     for process in platform.values():

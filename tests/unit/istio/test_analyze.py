@@ -14,7 +14,7 @@ import typing as t
 from pathlib import Path
 
 import pytest
-from ansible_collections.progressive.platform.plugins.module_utils._istio import analysis, manifest
+from ansible_collections.progressive.platform.plugins.module_utils._istio import analysis
 from ansible_collections.progressive.platform.plugins.module_utils._preflight.findings import Finding
 from ansible_collections.progressive.platform.plugins.module_utils._run import PlatformError
 from ansible_collections.progressive.platform.plugins.plugin_utils import _examine
@@ -31,7 +31,7 @@ real = [pytest.mark.slow, pytest.mark.mesh]
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Nothing that was found before counts."""
-    monkeypatch.setattr(manifest, "default_cache", lambda: tmp_path)
+    monkeypatch.setattr(_examine, "default_cache", lambda: tmp_path)
     return tmp_path
 
 

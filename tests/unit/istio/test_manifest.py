@@ -19,9 +19,10 @@ from pathlib import Path
 
 import pytest
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
-from ansible_collections.progressive.platform.plugins.module_utils._istio import manifest, sources
-from ansible_collections.progressive.platform.plugins.module_utils._istio.sources import Source
+from ansible_collections.progressive.platform.plugins.module_utils._istio import manifest
 from ansible_collections.progressive.platform.plugins.module_utils._kube.bundle import read
+from ansible_collections.progressive.platform.plugins.module_utils._mirror import sources
+from ansible_collections.progressive.platform.plugins.module_utils._mirror.sources import Source
 from ansible_collections.progressive.platform.plugins.module_utils._run import Clock, Context, PlatformError
 
 ISTIOCTL = """#!/bin/sh

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import yaml
 from ansible_collections.progressive.platform.plugins.module_utils._kube import openshift
+from ansible_collections.progressive.platform.plugins.module_utils._kube.rollout import pod_of
 from ansible_collections.progressive.platform.plugins.plugin_utils import _examine
 from ansible_collections.progressive.platform.tests.unit.monitoring import gathered
 from ansible_collections.progressive.platform.tests.unit.roles.rendering import Cluster
@@ -120,7 +121,7 @@ def test_users_are_taken_out_wherever_pods_are_made() -> None:
 
 
 def test_every_pod_of_the_profile_is_admitted() -> None:
-    pods = [document for document in rendered() if openshift.pod_of(document)]
+    pods = [document for document in rendered() if pod_of(document)]
     assert {"Deployment", "StatefulSet"} <= {document["kind"] for document in pods} and len(pods) >= 8
     assert openshift.refused(pods) == []
     assert len([text for text in openshift.refused(Cluster("production", profile()).documents("app")) if "runAsUser" in text]) >= 1

@@ -21,6 +21,7 @@ from ansible_collections.progressive.platform.plugins.module_utils._local import
 )
 from ansible_collections.progressive.platform.plugins.module_utils._local.builds import Program
 from ansible_collections.progressive.platform.plugins.module_utils._local.layout import Cluster, Node, Paths
+from ansible_collections.progressive.platform.plugins.module_utils._local.shell import default_cache
 from ansible_collections.progressive.platform.plugins.module_utils._run import Context, PlatformError
 
 NODE = Node("n1", "zone-1", "database", {"node-type": "database"}, ("db=true:NoSchedule",), "10.111.0.2", "10.244.1.0/24", "pp-1")
@@ -162,7 +163,7 @@ def test_existing_cluster_that_does_not_answer(tmp_path: Path, state: str) -> No
 def test_default_cache(monkeypatch: pytest.MonkeyPatch, xdg: str, home: str) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", xdg)
     monkeypatch.setenv("HOME", "/home/a")
-    assert arguments.default_cache() == home
+    assert default_cache() == Path(home)
 
 
 def test_component_of_an_unknown_program_is_refused() -> None:

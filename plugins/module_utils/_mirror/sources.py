@@ -17,7 +17,7 @@ import tarfile
 import typing as t
 import urllib.parse
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -64,14 +64,14 @@ def files(source: Source, cache: Path, clock: Clock, timeout: float) -> list[Pat
         raise PlatformError(
             f"{source.name}: {archive} is wanted and not there. Build it, or take path out of platform_sources.{source.name}."
         )
-    if source.path and source.sha256 and (seen := _sha256(archive)) != source.sha256 and _is_archive(archive):
+    if source.path and source.sha256 and (seen := sha256(archive)) != source.sha256 and _is_archive(archive):
         raise PlatformError(
             f"{source.name}: {archive} has the SHA-256 {seen}, and {source.sha256} is wanted. Get it anew, or correct the checksum."
         )
     if not source.members or not _is_archive(archive):
         return [archive]
     patterns = hashlib.sha256("\n".join(source.members).encode()).hexdigest()[:12]
-    return _members(source, archive, cache / (source.sha256 or _sha256(archive)) / f"members-{patterns}")
+    return _members(source, archive, cache / (source.sha256 or sha256(archive)) / f"members-{patterns}")
 
 
 def present(source: Source, cache: Path) -> Path | None:
@@ -83,6 +83,25 @@ def present(source: Source, cache: Path) -> Path | None:
 def place(checksum: str, address: str) -> str:
     """Where a file lies below a cache, and below a mirror, so that one can be served as the other."""
     return f"{checksum}/{PurePosixPath(urllib.parse.urlsplit(address).path).name}"
+
+
+def keep(content: t.IO[bytes], target: Path, checksum: str, wrong: str, each: Callable[[], None] = lambda: None) -> None:
+    """Read ``content`` to its end into a file, whole or not at all. PlatformError with ``wrong``, in which ``{seen}`` is the SHA-256 seen, when that is
+    another than ``checksum``; ``each`` is called after every block."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = target.with_name(f".{target.name}.{os.getpid()}")
+    digest = hashlib.sha256()
+    try:
+        with open(unfinished, "wb") as file:
+            while block := content.read(BLOCK):
+                digest.update(block)
+                file.write(block)
+                each()
+        if digest.hexdigest() != checksum:
+            raise PlatformError(wrong.replace("{seen}", digest.hexdigest()))
+        unfinished.replace(target)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def _fetched(source: Source, cache: Path, deadline: float, clock: Clock) -> Path:
@@ -98,30 +117,22 @@ def _fetched(source: Source, cache: Path, deadline: float, clock: Clock) -> Path
     target = cache / place(source.sha256, source.address)
     if target.is_file():
         return target
-    target.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = target.with_name(f".{target.name}.{os.getpid()}")
-    digest = hashlib.sha256()
-    try:
-        with open_url(source.address, timeout=SILENCE) as answer, open(unfinished, "wb") as file:
-            while block := answer.read(BLOCK):
-                digest.update(block)
-                file.write(block)
-                if clock.now() > deadline:
-                    raise PlatformError(
-                        f"{source.name}: {source.address} did not come in time. Name a nearer mirror in platform_sources.{source.name}."
-                    )
-        if digest.hexdigest() != source.sha256:
+
+    def in_time() -> None:
+        if clock.now() > deadline:
             raise PlatformError(
-                f"{source.name}: what {source.address} gave has the SHA-256 {digest.hexdigest()}, and {source.sha256} is wanted. It was thrown away."
+                f"{source.name}: {source.address} did not come in time. Name a nearer mirror in platform_sources.{source.name}."
             )
-        unfinished.replace(target)
+
+    wrong = f"{source.name}: what {source.address} gave has the SHA-256 {{seen}}, and {source.sha256} is wanted. It was thrown away."
+    try:
+        with open_url(source.address, timeout=SILENCE) as answer:
+            keep(answer, target, source.sha256, wrong, in_time)
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", None) or error
         raise PlatformError(
             f"{source.name}: {source.address} cannot be fetched: {reason}. Name a mirror, or the path of a copy, in platform_sources.{source.name}."
         ) from error
-    finally:
-        unfinished.unlink(missing_ok=True)
     return target
 
 
@@ -175,7 +186,7 @@ def _is_archive(path: Path) -> bool:
     return zipfile.is_zipfile(path) or tarfile.is_tarfile(path)
 
 
-def _sha256(path: Path) -> str:
+def sha256(path: Path) -> str:
     digest = hashlib.sha256()
     with open(path, "rb") as file:
         while block := file.read(BLOCK):
