@@ -87,7 +87,7 @@ def look(kubeconfig: str, **needs: Any) -> list[dict[str, Any]]:
         "gpu": {"labels": {"node-type": "gpu"}, "taints": []},
     }
     given = {"namespace": "default", "pools": pools, **needs}
-    params = {"roles": ["redis_cluster"], "server": True, "findings": [], "needs": given, "stored": False, "kubeconfig": kubeconfig}
+    params = {"roles": ["redis_cluster"], "server": True, "findings": [], "needs": given, "stored": True, "kubeconfig": kubeconfig}
     try:
         return list(preflight.run(params, Context())["findings"])
     except PlatformError as error:

@@ -252,8 +252,11 @@ def recorded(client: Client, namespace: str) -> Recorded:
 
 
 def concerned(served: Mapping[tuple[str, str], Resource]) -> list[Resource]:
-    """A version of each served kind that has, or had, a deprecated one that goes away: only such objects can have been sent in it."""
-    had = {(group_of(what.api_version), what.kind) for what in TABLE.values() if what.removed is not None}
+    """A version of each served kind that has, or had, a deprecated one that goes away: only such objects can have been sent in it. Reviews are questions,
+    which a server answers and does not keep; it lists none."""
+    had = {
+        (group_of(what.api_version), what.kind) for what in TABLE.values() if what.removed is not None and not what.kind.endswith("Review")
+    }
     chosen = {(group_of(version), kind): resource for (version, kind), resource in served.items() if (group_of(version), kind) in had}
     return list(chosen.values())
 

@@ -139,6 +139,7 @@ def test_kinds_that_can_have_been_sent_in_an_old_version() -> None:
             ("policy/v1", "PodDisruptionBudget"),
             ("v1", "ConfigMap"),
             ("v1", "Endpoints"),
+            ("authentication.k8s.io/v1", "SelfSubjectReview"),
             ("autoscaling/v1", "HorizontalPodAutoscaler"),
         ]
     }
