@@ -13,6 +13,7 @@ import os
 import socket
 import struct
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -160,6 +161,9 @@ def test_pings_are_answered(client: Client, double: EchoDouble) -> None:
         sock.settimeout(20)
         sock.sendall(b"x")
         assert read(sock, 1) == b"x"
+        deadline = time.monotonic() + 20
+        while not double.pongs and time.monotonic() < deadline:  # the double reads it after it has answered
+            time.sleep(0.01)
     assert double.pongs == [b"are you there"]
 
 
