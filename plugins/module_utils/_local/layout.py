@@ -490,7 +490,7 @@ def kubelet(cluster: Cluster, node: Node) -> Daemon:
         # Images are imported, never pulled: what the kubelet throws away would not come back.
         "imageGCHighThresholdPercent": 100,
         "imageGCLowThresholdPercent": 99,
-        "resolvConf": str(cluster.paths.run / "resolv.conf"),
+        "resolvConf": str(home / "resolv.conf"),
         "serializeImagePulls": False,
         "registerWithTaints": [parse_taint(text) for text in node.taints],
     }
@@ -502,7 +502,7 @@ def kubelet(cluster: Cluster, node: Node) -> Daemon:
     }
     if node.all_labels:
         options["node-labels"] = ",".join(f"{key}={value}" for key, value in sorted(node.all_labels.items()))
-    files = {home / "kubelet.json": json.dumps(config, indent=1), cluster.paths.run / "resolv.conf": "nameserver 127.0.0.1\n"}
+    files = {home / "kubelet.json": json.dumps(config, indent=1), home / "resolv.conf": "nameserver 127.0.0.1\n"}
     return Daemon(f"kubelet-{node.name}", (str(cluster.kubernetes), "kubelet", *arguments(options)), files, node.name)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -44,10 +45,15 @@ def default_cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "progressive-platform"
 
 
+def _beside(path: Path) -> Path:
+    """A hidden name next to ``path`` that no other process and no other thread writes."""
+    return path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
+
+
 def write_atomic(path: Path, content: str, mode: int = 0o644) -> None:
     """Write a file that is never seen half-written and never, not even for a moment, readable by more than ``mode`` allows."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = _beside(path)
     temporary.unlink(missing_ok=True)
     with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w", encoding="utf-8") as file:
         file.write(content)
@@ -69,7 +75,7 @@ def symlink(path: Path, target: str) -> None:
     """Make ``path`` a symbolic link to ``target``, replacing what was there in one step."""
     if path.is_symlink() and os.readlink(path) == target:
         return
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = _beside(path)
     temporary.unlink(missing_ok=True)
     temporary.symlink_to(target)
     temporary.replace(path)
