@@ -47,11 +47,15 @@ class Traced:
 
     def ask(self, selector: str, port: int, method: str, path: str, namespace: str = NAMESPACE, **headers: str) -> tuple[int, Json]:
         """A pod, by its address: this machine reaches the pods of its cluster."""
-        connection = http.client.HTTPConnection(self.pods(selector, namespace)[0]["status"]["podIP"], port, timeout=30)
+        pod = self.pods(selector, namespace)[0]
+        connection = http.client.HTTPConnection(pod["status"]["podIP"], port, timeout=30)
         try:
             connection.request(method, path, headers=headers)
             answer = connection.getresponse()
             return answer.status, json.loads(answer.read())
+        except OSError as error:
+            name = pod["metadata"]["name"]
+            raise AssertionError(f"{error!r} of {name}: {self.kubectl('-n', namespace, 'describe', 'pod', name)}") from error
         finally:
             connection.close()
 
@@ -116,24 +120,26 @@ def test_a_trace_is_found_from_a_line_of_any_log(traced: Traced) -> None:
 def test_without_a_collector_everything_goes_on_and_health_names_it(traced: Traced) -> None:
     assert traced.transact()[0] == 200
     traced.kubectl("-n", SYSTEM, "scale", "deployment/otel-collector", "--replicas=0")
-    eventually("the collector is gone", lambda: not traced.pods("app=otel-collector", SYSTEM))
-    seconds, sizes = [], [traced.memory()]
-    for _unused in range(2):
-        for _unused in range(300):
-            began = time.monotonic()
-            assert traced.transact()[0] == 200
-            seconds.append(time.monotonic() - began)
-        sizes.append(traced.memory())
-    grown = [(after - before) / MIB for before, after in itertools.pairwise(sizes)]
-    print(f"600 transactions without a collector: median {sorted(seconds)[300] * 1000:.0f} ms, grown by {grown} MiB")
-    # The first 300 fill the queue, the others find it full.
-    assert grown[0] < 24 and grown[1] < 3
-    red = {name: check["message"] for name, check in traced.verified().items() if not check["ok"]}
-    print(red)
-    assert set(red) == {"tracing pods", "trace of a transaction"}
-    assert "otel-collector" in red["tracing pods"]
-    assert f"collector (otel-collector.{SYSTEM}" in red["trace of a transaction"]
-    traced.kubectl("-n", SYSTEM, "scale", "deployment/otel-collector", "--replicas=1")
+    try:
+        eventually("the collector is gone", lambda: not traced.pods("app=otel-collector", SYSTEM))
+        seconds, sizes = [], [traced.memory()]
+        for _unused in range(2):
+            for _unused in range(300):
+                began = time.monotonic()
+                assert traced.transact()[0] == 200
+                seconds.append(time.monotonic() - began)
+            sizes.append(traced.memory())
+        grown = [(after - before) / MIB for before, after in itertools.pairwise(sizes)]
+        print(f"600 transactions without a collector: median {sorted(seconds)[300] * 1000:.0f} ms, grown by {grown} MiB")
+        # The first 300 fill the queue, the others find it full.
+        assert grown[0] < 24 and grown[1] < 3
+        red = {name: check["message"] for name, check in traced.verified().items() if not check["ok"]}
+        print(red)
+        assert set(red) == {"tracing pods", "trace of a transaction"}
+        assert "otel-collector" in red["tracing pods"]
+        assert f"collector (otel-collector.{SYSTEM}" in red["trace of a transaction"]
+    finally:
+        traced.kubectl("-n", SYSTEM, "scale", "deployment/otel-collector", "--replicas=1")
     eventually("health is green again", lambda: all(check["ok"] for check in traced.verified().values()), 240)
 
 
