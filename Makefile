@@ -112,6 +112,7 @@ compose: podman up ## compose.dev.yml on podman, with the images of the local cl
 	$(BIN)/pytest tests/compose
 
 test-all: test operator podman ## and what is slow by nature: long chaos, every step of a kill, the cluster from nothing, the package, the benchmarks
+	$(PLAYBOOK) -i inventories/local playbooks/images.yml -e '{"postgresql_backup_storage": {"volume": {"size": "512Mi"}}}'
 	$(BIN)/pytest -n 4 --dist worksteal -m "slow and not mesh and not monitoring" --ignore tests/cluster tests
 	$(BIN)/pytest -m "slow and not mesh and not monitoring and not operator" tests/cluster
 	$(MAKE) down

@@ -185,7 +185,7 @@ def test_all_pods_deleted_together_lose_nothing(cache: Cache, options: dict[str,
     cache.until(lambda: kept(cache) == [str(number) for number in range(300)], 90)
     print(f"all pods deleted: gone after {gone:.1f} s, every key read again after {time.monotonic() - began:.1f} s")
     cache.until(cache.works)
-    assert cache.play() == 0
+    assert cache.play() == 0, cache.printed[-6000:]
 
 
 def test_settings_change_without_a_restart_and_drift_is_repaired(cache: Cache) -> None:
