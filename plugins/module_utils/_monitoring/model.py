@@ -13,6 +13,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible_collections.progressive.platform.plugins.module_utils._run import PlatformError
 
+try:
+    import promql_parser
+except ImportError:  # a rule with a typo is then Prometheus' own to refuse, which keeps it from starting
+    promql_parser = None
+
 Item = dict[str, t.Any]
 
 TARGET: Item = {
@@ -97,6 +102,7 @@ DASHBOARD: Item = {
     },
 }
 
+DURATION = re.compile(r"(\d+y)?(\d+w)?(\d+d)?(\d+h)?(\d+m)?(\d+s)?(\d+ms)?(?<=[a-z])")
 # {pod} and {value:humanize} in a summary, which Jinja leaves alone.
 PLACEHOLDER = re.compile(r"\{(\w+)(?::(\w+))?\}")
 
@@ -172,6 +178,20 @@ def _nonsense(rule: Item) -> Iterator[str]:
         missing = [key for key in OF_ALERTS if not rule[key]]
         if missing:
             yield f"alert {rule['alert']} has no {', '.join(missing)}"
+    name = f"rule {rule['alert'] or rule['record'] or '?'}"
+    yield from _misspelt(name, rule["expr"])
+    if rule["for"] and not DURATION.fullmatch(rule["for"]):
+        yield f"{name} fires for {rule['for']}, which is no time like 5m or 1h30m"
+
+
+def _misspelt(name: str, expression: str) -> Iterator[str]:
+    """What Prometheus would not understand, where its grammar is here (PyPI: promql-parser)."""
+    if promql_parser is None:
+        return
+    try:
+        promql_parser.parse(expression)
+    except ValueError as error:
+        yield f"{name} is no PromQL: {' '.join(str(error).split())} ({' '.join(expression.split())})"
 
 
 def _unseen(board: Item) -> Iterator[str]:
@@ -180,6 +200,9 @@ def _unseen(board: Item) -> Iterator[str]:
     for panel in (panel for row in board["rows"] for panel in row["panels"]):
         if bool(panel["expr"]) == bool(panel["queries"]):
             yield f"panel {panel['title']} has either expr or queries"
+        else:
+            for legend, expression in queries(panel).items():
+                yield from _misspelt(f"panel {panel['title']}, {legend},", expression)
         if panel["unit"] not in UNITS and not MONEY.fullmatch(panel["unit"]):
             yield f"panel {panel['title']} has unit {panel['unit']}; there are {', '.join(UNITS)}, and money (EUR/month)"
 

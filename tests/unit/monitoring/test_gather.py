@@ -117,6 +117,10 @@ def test_a_job_without_targets_is_an_alert_where_monitoring_is() -> None:
     ]
 
 
+PANEL = {"title": "Up", "unit": "count", "expr": "up"}
+BOARD = {"name": "shop", "title": "Shop"}
+
+
 @pytest.mark.parametrize(
     ("wish", "words"),
     [
@@ -127,6 +131,10 @@ def test_a_job_without_targets_is_an_alert_where_monitoring_is() -> None:
         ({"rules": [{key: value for key, value in ALERT.items() if key != "do"}]}, "alert ShopSlow has no do"),
         ({"rules": [{key: value for key, value in ALERT.items() if key != "severity"}]}, "alert ShopSlow has no severity"),
         ({"rules": [{"expr": "1"}]}, "a rule is an alert or a record (1)"),
+        ({"rules": [{**ALERT, "expr": "sum(rate(shop_seconds[5m])"}]}, "shop: rule ShopSlow is no PromQL: "),
+        ({"rules": [{**ALERT, "expr": "rate(shop_seconds)"}]}, "shop: rule ShopSlow is no PromQL: expected type matrix"),
+        ({"rules": [{**ALERT, "for": "5 minutes"}]}, "rule ShopSlow fires for 5 minutes, which is no time like 5m"),
+        ({"dashboards": [{**BOARD, "rows": [{"title": "One", "panels": [{**PANEL, "expr": "up{"}]}]}]}, "panel Up, Up, is no PromQL"),
         ({"rules": ["1"]}, "shop: rule ? is str, not a mapping"),
         ({"alerts": []}, "role shop says something else than targets, rules and dashboards"),
     ],
