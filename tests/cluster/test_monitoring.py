@@ -9,10 +9,12 @@ PROGRESSIVE_WRITE_DOCS=1 writes the table of docs/monitoring.md anew; with PROGR
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
 import re
+import subprocess
 import time
 import urllib.parse
 from collections.abc import Callable, Iterator
@@ -22,11 +24,12 @@ from typing import Any
 import pytest
 import yaml
 from ansible_collections.progressive.platform.plugins.module_utils._kube.client import Client
-from ansible_collections.progressive.platform.tests.cluster.playbooks import ROOT, installed
+from ansible_collections.progressive.platform.tests.cluster.playbooks import ROOT, installed, playbook
 
 DOCS = ROOT / "docs/monitoring.md"
 NAMESPACE, WATCH = "monitoring-probes", "monitoring-probes-system"
 COMPONENTS = ["baseline", "redis_cluster", "agents", "monitoring"]
+ADDRESS = re.compile(r"\b\d+\.\d+\.\d+\.\d+\b")
 PATIENCE = float(os.environ.get("PROGRESSIVE_PATIENCE") or 660)  # seconds; a rate over 5 min that must last 5 min is the slowest
 
 pytestmark = [pytest.mark.slow, pytest.mark.monitoring]
@@ -101,6 +104,21 @@ class Watched:
         """Redis masters without a replica, by what the exporter says."""
         query = urllib.parse.quote('redis_connected_slaves == 0 and on (pod) redis_instance_info{role="master"}')
         return {one["metric"]["pod"] for one in self.ask(f"/api/v1/query?query={query}")["data"]["result"]}
+
+    def value(self, expression: str) -> float:
+        return float(self.ask(f"/api/v1/query?query={urllib.parse.quote(expression)}")["data"]["result"][0]["value"][1])
+
+    def complaints(self) -> list[str]:
+        """What a run of verify.yml finds wrong, problem by problem."""
+        playbook("verify", self.variables, fails=None)
+        checks = json.loads((self.variables.parent / "reports/health.json").read_text())["checks"]
+        return [problem for check in checks if not check["ok"] for problem in check["details"].get("problems") or [check["message"]]]
+
+    def again(self) -> None:
+        """Prometheus in another pod."""
+        self.kubectl("-n", WATCH, "delete", "pod", "prometheus-0", "--timeout=120s")
+        for state in ("create", "condition=Ready"):
+            self.kubectl("-n", WATCH, "wait", "pod/prometheus-0", f"--for={state}", "--timeout=120s")
 
     def firing(self) -> list[dict[str, str]]:
         return [alert["labels"] for alert in self.ask("/api/v1/alerts")["data"]["alerts"] if alert["state"] == "firing"]
@@ -204,6 +222,78 @@ def test_everything_is_scraped_and_every_rule_evaluated(watched: Watched) -> Non
     } <= jobs
     rules = [rule for group in watched.ask("/api/v1/rules")["data"]["groups"] for rule in group["rules"]]
     assert len(rules) > 80 and all(rule["health"] != "err" for rule in rules)
+
+
+# What is broken in monitoring itself, and what health must say of it.
+BROKEN = [
+    ("a service that takes a scrape and never answers", "agents slow is down: Get "),
+    ("a pod that says it has metrics, and nobody listens", "agents silent is down: Get "),
+    ("the exporter of Redis with a wrong password", "critical alert RedisDown fires: "),
+    ("no Alertmanager at all", "no Alertmanager is known"),
+    ("the disk of Prometheus full", "the newest samples of a job are "),
+]
+NEVER = """import socket, time
+door = socket.create_server(("", 9000))
+kept = []
+while True:
+    kept.append(door.accept())
+"""
+
+
+def test_health_names_what_of_monitoring_itself_is_broken(watched: Watched) -> None:
+    deployments = f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments"
+    image = watched.client.get(f"{deployments}/mca-deployment")["spec"]["template"]["spec"]["containers"][0]["image"]
+    agent = {"tier": "agents"}
+    doors = {"slow": ("python3", "-c", NEVER), "silent": ("python3", "-c", "import time; time.sleep(9999)")}
+    pods = [
+        pod(name, image, list(command), container={"ports": [{"name": "metrics", "containerPort": 9000}]}, labels={**agent, "app": name})
+        for name, command in doors.items()
+    ]
+    watched.kubectl("apply", "-f", "-", stdin=yaml.safe_dump_all(pods))
+    another = "ASK_AS=operator; . /etc/progressive/config/ask.sh; ask acl setuser monitor resetpass '>another'"
+    for number in range(6):
+        watched.kubectl("-n", NAMESPACE, "exec", f"redis-cluster-{number}", "-c", "redis", "--", "sh", "-c", another)
+    watched.kubectl("-n", WATCH, "scale", "statefulset/alertmanager", "--replicas=0")
+    try:
+        eventually("RedisDown", lambda: "RedisDown" in {labels["alertname"] for labels in watched.firing()})
+        said = watched.complaints()
+    finally:
+        watched.kubectl("-n", NAMESPACE, "delete", "pod", *doors, "--wait=false")
+        playbook("site", watched.variables)  # repairs what has drifted, and is green
+    with full(watched):
+        eventually("the newest sample is old", lambda: watched.value("max(time() - timestamp(up)) or vector(999)") > 70)
+        said += watched.complaints()
+    eventually("health is green again", lambda: not watched.complaints())
+    for row in said:
+        print(row)
+    rows = [(fault, next((one for one in said if one.startswith(words)), "")) for fault, words in BROKEN]
+    assert not [fault for fault, words in rows if not words], said
+    table("broken", ("fault", "health"), [(fault, f"`{re.sub(ADDRESS, '...', words)[:150]}`") for fault, words in rows])
+
+
+@contextlib.contextmanager
+def full(watched: Watched) -> Iterator[None]:
+    """Prometheus begins anew on a file system of four megabytes, which is then filled."""
+    claim = watched.client.get(f"/api/v1/namespaces/{WATCH}/persistentvolumeclaims", labelSelector="app=prometheus")["items"][0]
+    volume = watched.client.get(f"/api/v1/persistentvolumes/{claim['spec']['volumeName']}")["spec"]
+    path = (volume.get("local") or volume["hostPath"])["path"]
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m,mode=0777", "full", path], check=True, timeout=20)
+    try:
+        watched.again()
+        with contextlib.suppress(OSError), open(Path(path) / "ballast", "wb", buffering=0) as ballast:
+            while True:
+                ballast.write(bytes(4096))
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", path], check=True, timeout=20)
+        watched.again()
+
+
+def eventually(what: str, question: Callable[[], Any]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not question():
+        assert time.monotonic() < deadline, f"{what}: not within {PATIENCE:g} s"
+        time.sleep(2)
 
 
 def test_faults_make_their_alerts_fire(watched: Watched) -> None:
