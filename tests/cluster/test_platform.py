@@ -15,7 +15,6 @@ import re
 import shutil
 import signal
 import subprocess
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -193,50 +192,3 @@ def test_killed_kubelet() -> None:
     assert "node-2" in " ".join(found.values()), found
     assert playbook("local_cluster").ok  # make up
     assert_site_heals()
-
-
-@pytest.mark.slow
-def test_a_drained_node_moves_what_it_must_and_breaks_no_budget() -> None:
-    """The application's node is drained while the cache's is one of the application's pool too; nothing but databases is ever on the databases' node."""
-    pools = {name: node["metadata"]["labels"]["node-type"] for name, node in named("nodes").items()}
-    leaves, takes, databases = (next(name for name, pool in pools.items() if pool == wanted) for wanted in ("app", "cache", "database"))
-    broken: list[str] = []
-    over = threading.Event()
-
-    def watch() -> None:
-        while not over.wait(0.3):
-            for name, budget in named("poddisruptionbudgets").items():
-                if budget["status"]["currentHealthy"] < budget["status"]["desiredHealthy"]:
-                    broken.append(name)
-
-    def placed() -> dict[str, str]:
-        return {name: pod["spec"].get("nodeName", "") for name, pod in named("pods").items() if pod["status"]["phase"] == "Running"}
-
-    moving = {name for name, node in placed().items() if node == leaves}
-    assert moving
-    watcher = threading.Thread(target=watch)
-    kubectl("label", "node", takes, "node-type=app", "--overwrite")
-    kubectl("taint", "node", takes, "cache-workload-")
-    try:
-        watcher.start()
-        kubectl("drain", leaves, "--ignore-daemonsets", "--delete-emptydir-data", "--timeout=240s", timeout=300)
-        eventually_green(180)
-        over.set()
-        watcher.join(60)
-        assert not broken, sorted(set(broken))
-        there = placed()
-        assert not moving & set(there) and leaves not in there.values()
-        on = [pod["metadata"]["labels"]["component"] for pod in named("pods").values() if pod["spec"].get("nodeName") == databases]
-        assert set(on) - {"mongodb"} == {"postgresql"}, on
-    finally:
-        over.set()
-        kubectl("uncordon", leaves)
-        kubectl("taint", "node", takes, "cache-workload=true:NoSchedule", "--overwrite")
-        kubectl("label", "node", takes, "node-type=cache", "--overwrite")
-        for name, node in placed().items():
-            if node == takes and not name.startswith("redis-cluster"):
-                kubectl("delete", "pod", name, "--wait=true")
-
-
-def named(kind: str) -> dict[str, Any]:
-    return {item["metadata"]["name"]: item for item in json.loads(kubectl("get", kind, "-o", "json"))["items"]}
