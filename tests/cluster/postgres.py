@@ -211,9 +211,10 @@ class Row(NamedTuple):
 class Writer:
     """A pod that writes; what it printed is what was acknowledged. With ``each`` it connects anew for every row, with ``tls`` it checks whom it talks to.
     ``patience`` is how long it waits for a connection, in seconds: a little where another server may be there, much where a failure must not be the machine's.
+    ``dns`` is how long it waits for an answer of a DNS server, as the application does (5 is the resolver's own).
     """
 
-    def __init__(self, postgres: Postgres, name: str = "writer", *, each: bool = False, tls: str = "", patience: int = 2) -> None:
+    def __init__(self, postgres: Postgres, name: str = "writer", *, each: bool = False, tls: str = "", patience: int = 2, dns: int = 1) -> None:
         self.postgres = postgres
         self.path = f"/api/v1/namespaces/{postgres.namespace}/pods/{name}"
         image = (postgres.pod("postgres-0") or {})["spec"]["containers"][0]["image"]
@@ -234,7 +235,8 @@ class Writer:
         labels = {"progressive.platform/postgres-client": "true"}
         metadata = {"name": name, "namespace": postgres.namespace, "labels": labels}
         body = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {"containers": [container], "restartPolicy": "Never"}}
-        body["spec"] |= {"volumes": volumes, "terminationGracePeriodSeconds": 1}
+        resolver = {"options": [{"name": "timeout", "value": str(dns)}, {"name": "attempts", "value": "5"}]}
+        body["spec"] |= {"volumes": volumes, "terminationGracePeriodSeconds": 1, "dnsConfig": resolver}
         postgres.client.request("POST", f"/api/v1/namespaces/{postgres.namespace}/pods", body)
         self.until(10)
 
