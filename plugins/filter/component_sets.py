@@ -12,12 +12,18 @@ author:
   - The progressive.platform founders
 description:
   - Each role of a component applies one set, called as the role, with dashes where Kubernetes wants them.
+  - Role postgresql applies one for each cluster; a restored copy's has the cluster's name behind it.
+positional: _input, postgresql
 options:
   _input:
     description: Names of the roles.
     type: list
     elements: str
     required: true
+  postgresql:
+    description: Name of the PostgreSQL cluster that is meant.
+    type: str
+    default: postgres
 """
 
 EXAMPLES = r"""
@@ -38,8 +44,9 @@ import typing as t
 from collections.abc import Callable, Iterable
 
 
-def component_sets(roles: Iterable[str]) -> list[str]:
-    return [role.rpartition(".")[2].replace("_", "-") for role in roles]
+def component_sets(roles: Iterable[str], postgresql: str = "postgres") -> list[str]:
+    names = [role.rpartition(".")[2].replace("_", "-") for role in roles]
+    return [f"{name}-{postgresql}" if name == "postgresql" and postgresql != "postgres" else name for name in names]
 
 
 class FilterModule:

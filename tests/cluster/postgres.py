@@ -214,7 +214,9 @@ class Writer:
     ``dns`` is how long it waits for an answer of a DNS server, as the application does (5 is the resolver's own).
     """
 
-    def __init__(self, postgres: Postgres, name: str = "writer", *, each: bool = False, tls: str = "", patience: int = 2, dns: int = 1) -> None:
+    def __init__(
+        self, postgres: Postgres, name: str = "writer", *, each: bool = False, tls: str = "", patience: int = 2, dns: int = 1
+    ) -> None:
         self.postgres = postgres
         self.path = f"/api/v1/namespaces/{postgres.namespace}/pods/{name}"
         image = (postgres.pod("postgres-0") or {})["spec"]["containers"][0]["image"]
@@ -243,6 +245,13 @@ class Writer:
     @property
     def node(self) -> str:
         return str((self.postgres.client.find(self.path) or {})["spec"]["nodeName"])
+
+    def remove(self) -> None:
+        self.postgres.client.request("DELETE", self.path)
+        deadline = time.monotonic() + LIMIT
+        while self.postgres.client.find(self.path):
+            assert time.monotonic() < deadline, "the writer does not go"
+            time.sleep(0.3)
 
     def acknowledged(self) -> list[Row]:
         with self.postgres.client.stream(f"{self.path}/log") as lines:

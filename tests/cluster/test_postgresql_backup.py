@@ -72,6 +72,7 @@ def test_a_moment_comes_back_beside_the_cluster_that_serves_on(postgres: Postgre
             postgres.playbook("restore", **given)
         assert ask(before, "select count(*) from goods") == str(GOODS)
     finally:
+        writer.remove()
         postgres.playbook("teardown", platform_postgresql_name="before", platform_components=["postgresql"])
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from ansible_collections.progressive.platform.plugins.filter.component_sets import component_sets
 from ansible_collections.progressive.platform.tests.unit.roles.rendering import Cluster
 
 Document = dict[str, t.Any]
@@ -171,3 +172,9 @@ def test_a_copy_that_has_taken_over_archives_under_a_name_of_its_own() -> None:
     values = Cluster("production", {"platform_postgresql_name": "before"})
     assert values.value("postgresql", "postgresql_backup_name") != Cluster("production").value("postgresql", "postgresql_backup_name")
     assert values.value("app", "app_postgresql")["primary"].startswith("before-primary.")
+    # The playbooks wait for it, and look for what is left of it, by the same name that the role applies it under.
+    assert component_sets(["progressive.platform.redis_cluster", "progressive.platform.postgresql"], "before") == [
+        "redis-cluster",
+        values.value("postgresql", "__postgresql_set"),
+    ]
+    assert Cluster("production").value("postgresql", "__postgresql_set") == component_sets(["postgresql"])[0] == "postgresql"
