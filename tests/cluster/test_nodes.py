@@ -106,7 +106,7 @@ def test_a_drained_node_moves_what_it_must_and_breaks_no_budget(cluster: Cluster
     cluster.kubectl("taint", "node", takes, "cache-workload-")
     try:
         watcher.start()
-        options = ("--ignore-daemonsets", "--delete-emptydir-data", "--timeout=100s")
+        options = ("--ignore-daemonsets", "--delete-emptydir-data", "--force", "--timeout=100s")
         said = cluster.kubectl("drain", leaves, *options, check=False)
         print(said[-2000:])
         eventually("every pod is ready elsewhere", lambda: len(cluster.placed()) == len(cluster.named("pods")))
