@@ -95,11 +95,11 @@ def test_a_fault_is_found_with_its_variable_and_a_remedy(changes: dict[str, t.An
 def test_what_was_found_is_read_again_while_nothing_changed(cache: Path) -> None:
     broken = {"gateway_routes": {"a": {"prefix": "/", "service": "nobody-service"}}}
     first = examine("production", broken)
-    (kept,) = (cache / "analyses").glob("*.json")
+    (kept,) = (cache / "sources/analyses").glob("*.json")
     began = kept.stat().st_mtime_ns
     assert first and examine("production", broken) == first and kept.stat().st_mtime_ns == began
     assert examine("production", broken, again=True) == first and kept.stat().st_mtime_ns > began, "preflight itself looks anew"
-    assert examine("production", {}) == [] and len(list((cache / "analyses").glob("*.json"))) == 2, "other variables, other documents"
+    assert examine("production", {}) == [] and len(list((cache / "sources/analyses").glob("*.json"))) == 2, "other variables, other documents"
 
 
 def test_without_istioctl_our_own_rules_count_and_the_rest_is_said_plainly(cache: Path) -> None:
