@@ -240,7 +240,13 @@ def envoy_program(folder: Path) -> Path:
 
 
 def envoy(
-    plane: Plane, namespace: str, labels: dict[str, str], annotations: dict[str, str], kind: str = "router", name: str = "edge", admin: int = 15000
+    plane: Plane,
+    namespace: str,
+    labels: dict[str, str],
+    annotations: dict[str, str],
+    kind: str = "router",
+    name: str = "edge",
+    admin: int = 15000,
 ) -> None:
     """The pod of a gateway (or a waypoint): an object that istiod knows, and a real Envoy that says it is that pod."""
     folder = plane.net.folder
@@ -286,7 +292,12 @@ def envoy(
 def pod(namespace: str, name: str, labels: dict[str, str], account: str = "default", **annotations: str) -> Document:
     """One that a restricted namespace takes."""
     ports = [{"name": "http", "containerPort": 80}, {"name": "https", "containerPort": 443}]
-    tight = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}, "runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
+    tight = {
+        "allowPrivilegeEscalation": False,
+        "capabilities": {"drop": ["ALL"]},
+        "runAsNonRoot": True,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
     return {
         "apiVersion": "v1",
         "kind": "Pod",

@@ -4,8 +4,8 @@
 
 """A waypoint without a cluster: real Envoys with what real istiod says, and the tunnels (HBONE) that ztunnel would make, by Envoys of the test.
 
-Envoy as its makers publish it lacks Istio's own filter for metadata, which every waypoint is told to have; so a client asks istiod as the waypoint would, and Envoy
-runs what istiod has for it without that filter, with the endpoints and certificates written out. What is decided, who may ask what, is untouched.
+Envoy as its makers publish it lacks Istio's own filter for metadata, which every waypoint is told to have; so a client asks istiod as the waypoint would, and
+Envoy runs what istiod has for it without that filter, with the endpoints and certificates written out. What is decided, who may ask what, is untouched.
 """
 
 from __future__ import annotations
@@ -52,7 +52,9 @@ class Authority:
     def __init__(self, folder: Path) -> None:
         self.folder = folder / "identities"
         self.folder.mkdir()
-        self._openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "ca.key", "-out", "ca.crt", "-days", "2", "-subj", "/CN=mesh")
+        self._openssl(
+            "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "ca.key", "-out", "ca.crt", "-days", "2", "-subj", "/CN=mesh"
+        )
 
     def _openssl(self, *words: str) -> None:
         done = subprocess.run(["openssl", *words], cwd=self.folder, capture_output=True, text=True, timeout=60)
@@ -74,10 +76,10 @@ class Authority:
         return {"trusted_ca": {"filename": str(self.folder / "ca.crt")}}
 
 
-def connect(plane: Plane, name: str, namespace: str, labels: Document, names: list[str]) -> None:
-    """As a waypoint's pod; ``names`` are the clusters whose endpoints are wanted."""
+def connect(plane: Plane, name: str, namespace: str, labels: Document, names: list[str], kind: str = "waypoint") -> None:
+    """As a waypoint's pod (or a gateway's, ``router``); ``names`` are the clusters whose endpoints are wanted."""
     metadata = {"LABELS": labels, "NAMESPACE": namespace, "ISTIO_VERSION": "1.32.0", "CLUSTER_ID": "Kubernetes", "ENABLE_HBONE": "true"}
-    node = f"waypoint~{ADDRESS}~{name}.{namespace}~{namespace}.svc.cluster.local"
+    node = f"{kind}~{ADDRESS}~{name}.{namespace}~{namespace}.svc.cluster.local"
     plane.net.start(f"ask-{name}", sys.executable, "-c", ASK, node, json.dumps(metadata), json.dumps(names))
 
 
@@ -105,7 +107,9 @@ def runnable(configs: list[Document], certificate: Document, trusted: Document) 
         if cluster.get("type") == "EDS":
             cluster["type"] = "STATIC"
             cluster.pop("edsClusterConfig", None)
-            cluster["loadAssignment"] = without(loads.get(cluster["name"], {"clusterName": cluster["name"]})) | {"clusterName": cluster["name"]}
+            cluster["loadAssignment"] = without(loads.get(cluster["name"], {"clusterName": cluster["name"]})) | {
+                "clusterName": cluster["name"]
+            }
             cluster["loadAssignment"].pop("@type", None)
     for listener in listeners:
         listener.pop("@type", None)
