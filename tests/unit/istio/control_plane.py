@@ -34,7 +34,8 @@ TOKEN = "test-token"  # of an API server that nobody else reaches and that lives
 
 Document = dict[str, Any]
 
-# Python's server as a pod: what it was asked, as JSON. A file NAME.broken in its folder makes it answer 500, NAME.slow lets it wait for so many seconds.
+# Python's server as a pod: what it was asked, as JSON. A file NAME.broken in its folder makes it answer 500, NAME.slow lets it wait for so many
+# seconds; NAME.asked lists what it was asked.
 BACKEND = """
 import http.server, json, pathlib, sys, time
 name, address, port = sys.argv[1], sys.argv[2], int(sys.argv[3])
@@ -43,6 +44,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         size = int(self.headers.get("content-length") or 0)
         got = len(self.rfile.read(size))
+        with open(name + ".asked", "a") as log:
+            print(self.command, self.path, file=log)
         slow = pathlib.Path(name + ".slow")
         if slow.exists():
             time.sleep(float(slow.read_text()))

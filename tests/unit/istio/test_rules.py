@@ -165,5 +165,7 @@ def test_is_refused_by_name(changes: dict[str, t.Any], variable: str, part: str)
 @pytest.mark.parametrize("inventory", rendering.INVENTORIES)
 def test_an_ambient_mesh_is_taken_where_its_parts_can_be_had(inventory: str) -> None:
     """On the local cluster Istio is built from source, and ztunnel is no Go program: there it is refused, for that reason alone."""
-    found = [one for one in examine(AMBIENT, inventory) if one.variable.startswith(("istio", "gateway", "platform_", "baseline_namespaces"))]
+    found = [
+        one for one in examine(AMBIENT, inventory) if one.variable.startswith(("istio", "gateway", "platform_", "baseline_namespaces"))
+    ]
     assert [one.variable for one in found] == (["platform_images.ztunnel"] if inventory == "local" else []), [str(one) for one in found]
