@@ -228,23 +228,31 @@ def test_a_pod_is_asked_by_the_waypoint_as_itself(ambient: Ambient) -> None:
 
 
 def test_a_caller_of_no_mesh_is_not_heard(ambient: Ambient) -> None:
-    """Plain text, and a certificate of somebody else's authority, at the waypoint's port."""
+    """Plain text, a certificate of somebody else's authority, one that is over, and none, at the waypoint's port."""
     address = f"{ADDRESS}:{tunnels.HBONE}"
     plain = ambient.plane.net.run("curl", "-s", "-m", "5", "-o", "/dev/null", "-w", "%{http_code}", f"http://{address}/health", check=False)
     assert plain == "000"
     other = ambient.plane.net.folder / "other"
     other.mkdir()
-    files = tunnels.Authority(other).issue(ambient.namespace, "progressive-app-sa")
-    pair = ("-cert", files["certificate_chain"]["filename"], "-key", files["private_key"]["filename"])
-    own = ambient.authority.issue(ambient.namespace, "progressive-app-sa")
-    good = ("-cert", own["certificate_chain"]["filename"], "-key", own["private_key"]["filename"])
-    said = [
-        ambient.plane.net.run(
-            "sh", "-c", f"sleep 1 | openssl s_client -connect {address} -alpn h2 {' '.join(map(str, chosen))} 2>&1", check=False
-        )
-        for chosen in (pair, good)
-    ]
-    assert "alert" in said[0] and "alert" not in said[1], said
+    account = (ambient.namespace, "progressive-app-sa")
+    stranger, over = tunnels.Authority(other).issue(*account), ambient.authority.issue(*account, days=-1)
+    said = {
+        name: hello(ambient, files)
+        for name, files in (("good", ambient.authority.issue(*account)), ("stranger", stranger), ("over", over), ("none", {}))
+    }
+    assert "alert" not in said["good"], said["good"]
+    assert (
+        "alert unknown ca" in said["stranger"]
+        and "alert certificate expired" in said["over"]
+        and "alert certificate required" in said["none"]
+    ), said
+
+
+def hello(ambient: Ambient, files: Document) -> str:
+    """What the waypoint's port says to a client with a certificate, or without."""
+    pair = f"-cert {files['certificate_chain']['filename']} -key {files['private_key']['filename']}" if files else ""
+    address = f"{ADDRESS}:{tunnels.HBONE}"
+    return ambient.plane.net.run("sh", "-c", f"sleep 1 | openssl s_client -connect {address} -alpn h2 {pair} 2>&1", check=False)
 
 
 def test_traffic_rules_hold_at_the_waypoint(ambient: Ambient) -> None:

@@ -60,13 +60,13 @@ class Authority:
         done = subprocess.run(["openssl", *words], cwd=self.folder, capture_output=True, text=True, timeout=60)
         assert done.returncode == 0, done.stderr
 
-    def issue(self, namespace: str, account: str) -> Document:
-        """A certificate as Envoy's ``tls_certificates`` wants it; made once an account."""
-        name = f"{namespace}.{account}"
+    def issue(self, namespace: str, account: str, days: int = 1) -> Document:
+        """A certificate as Envoy's ``tls_certificates`` wants it; made once an account. Of less than no days it is over."""
+        name = f"{namespace}.{account}" + ("" if days > 0 else ".over")
         if not (self.folder / f"{name}.crt").exists():
             (self.folder / f"{name}.ext").write_text(f"subjectAltName=critical,URI:spiffe://cluster.local/ns/{namespace}/sa/{account}\n")
             self._openssl("req", "-newkey", "rsa:2048", "-nodes", "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", "/O=mesh")
-            signed = ("-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial", "-days", "1", "-extfile", f"{name}.ext")
+            signed = ("-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial", "-days", str(days), "-extfile", f"{name}.ext")
             self._openssl("x509", "-req", "-in", f"{name}.csr", "-out", f"{name}.crt", *signed)
         files = {"certificate_chain": f"{name}.crt", "private_key": f"{name}.key"}
         return {part: {"filename": str(self.folder / file)} for part, file in files.items()}
