@@ -29,7 +29,7 @@ CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "prog
 KUBERNETES, ETCD, ISTIOCTL = CACHE / "bin/kube-apiserver", CACHE / "bin/etcd", CACHE / "bin/istioctl"
 ISTIOD = CACHE / "images/programs/pilot_discovery"
 ADDRESS = "10.213.7.1"  # of the pod that the gateway is, on the namespace's loopback
-PATIENCE = 45.0
+PATIENCE = 120.0  # seconds; the programs run at the lowest priority
 TOKEN = "test-token"  # of an API server that nobody else reaches and that lives for a minute
 
 Document = dict[str, Any]
