@@ -71,7 +71,9 @@ options:
         Port 80 redirects. C(limits) says by path how many requests at once the gateway takes (its burst), which it tells with every answer.
       - C(mesh) takes C(namespace) and C(service) of the control plane, C(namespaces) that are in the mesh, C(revision), C(tag), C(certificate_hours)
         (that every proxy's certificate must still last) and C(mtls). With C(mtls=STRICT) the API server, which is in no mesh, asks every pod in plain text
-        and must get no answer.
+        and must get no answer. With C(mode=ambient) no pod has a sidecar and every one was taken in by its node's plugin, istiod knows every ztunnel, the
+        Gateway C(waypoint) of every namespace is programmed, every Service that asks for it is behind it, and every policy is taken as it was meant; plain
+        text is not tried, for what comes from a pod's own node is let in as the kubelet is.
       - C(mongodb) takes C(namespace), C(selector), C(domain), C(port), C(replica_set), C(members), C(lag) (seconds), C(oplog_hours), C(username),
         C(password_secret), C(tls) and C(write). One primary that every member follows, nobody behind, a full oplog that reaches back so many
         hours (0 for any), and a row written by majority is read from a majority.

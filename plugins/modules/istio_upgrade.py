@@ -55,6 +55,11 @@ options:
     description: Whether another revision than the tag's may follow, for O(state=checked).
     type: bool
     default: false
+  mode:
+    description: How pods are in the mesh. In an V(ambient) one those of gateways and waypoints alone have a revision; the others are not restarted.
+    type: str
+    choices: [sidecar, ambient]
+    default: sidecar
   wait_timeout:
     description: Longest time for the control plane, and for each namespace, in seconds.
     type: float

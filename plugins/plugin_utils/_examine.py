@@ -29,7 +29,7 @@ from ansible_collections.progressive.platform.plugins.plugin_utils import _rende
 
 OURS = "progressive.platform."
 MESH = {"istio", "gateway", f"{OURS}istio", f"{OURS}gateway"}
-RECIPE = "2"  # raised when other things are found in the same documents
+RECIPE = "3"  # raised when other things are found in the same documents
 
 
 def examine_variables(

@@ -28,49 +28,15 @@ from typing import Any
 import pytest
 from ansible_collections.progressive.platform.plugins.module_utils._kube.client import Client
 from ansible_collections.progressive.platform.tests.cluster.playbooks import ROOT, installed, playbook
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from ansible_collections.progressive.platform.tests.unit.istio.tokens import AUDIENCE, ISSUER, Keys
 
 DOCS = ROOT / "docs/istio.md"
 NAMESPACE = "mesh-probes"
 COMPONENTS = ["baseline", "istio", "redis_cluster", "gateway", "app", "agents"]
 HOST = "api.progressive.local"
-ISSUER = "https://progressive.local/auth"
-AUDIENCE = "progressive-framework-v5"
 PATIENCE = 60.0  # seconds that a policy may take to reach a proxy
 
 pytestmark = [pytest.mark.slow, pytest.mark.mesh]
-
-
-def encoded(content: bytes) -> str:
-    return base64.urlsafe_b64encode(content).rstrip(b"=").decode()
-
-
-class Keys:
-    """An issuer: its public keys as JWKS, and tokens."""
-
-    def __init__(self) -> None:
-        self.private = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-        numbers = self.private.public_key().public_numbers()
-        self.jwks = {
-            "keys": [
-                {
-                    "kty": "RSA",
-                    "kid": "probe",
-                    "alg": "RS256",
-                    "use": "sig",
-                    "n": encoded(numbers.n.to_bytes(256, "big")),
-                    "e": encoded(numbers.e.to_bytes(3, "big")),
-                }
-            ]
-        }
-
-    def token(self, algorithm: str = "RS256", lasts: int = 3600, **claims: Any) -> str:
-        header = {"alg": algorithm, "typ": "JWT", "kid": "probe"}
-        body = {"iss": ISSUER, "aud": AUDIENCE, "sub": "somebody", "scope": "use", "exp": int(time.time()) + lasts, **claims}
-        signed = f"{encoded(json.dumps(header).encode())}.{encoded(json.dumps(body).encode())}"
-        signature = b"" if algorithm == "none" else self.private.sign(signed.encode(), padding.PKCS1v15(), hashes.SHA256())
-        return f"{signed}.{encoded(signature)}"
 
 
 class Mesh:

@@ -351,6 +351,17 @@ def mesh(scene: Scene) -> Iterator[Finding]:
                 "they are older than the label, or the injector did not answer",
             )
             yield Finding(about, chain, f"kubectl -n {scene.namespace} rollout restart {about[0].lower()}/{about[1]}")
+    for pod in scene.all("Pod") if space.get("istio.io/dataplane-mode") == "ambient" else ():
+        about, labels = owner_of(pod), labels_of(pod)
+        gateway = "gateway.networking.k8s.io/gateway-name" in labels
+        if not gateway and about not in told and any(one.get("name") == "istio-proxy" for one in containers_of(pod)):
+            told.add(about)
+            chain = (
+                f"{about[0]} {about[1]} has a sidecar in an ambient namespace",
+                "its pods were made before the namespace became ambient, or something asks for injection",
+                "a sidecar takes the place of ztunnel, and knows none of the policies of the waypoint",
+            )
+            yield Finding(about, chain, f"kubectl -n {scene.namespace} rollout restart {about[0].lower()}/{about[1]}")
     known = {name_of(service) for service in scene.all("Service")}
     subsets = {
         (_short(str((rule.get("spec") or {}).get("host", "")), scene.namespace)[0], subset.get("name"))

@@ -35,6 +35,8 @@ API_VERSIONS = {
     "HorizontalPodAutoscaler": "autoscaling/v2",
     "VerticalPodAutoscaler": "autoscaling.k8s.io/v1",
     "APIService": "apiregistration.k8s.io/v1",
+    "AuthorizationPolicy": "security.istio.io/v1",
+    "Gateway": "gateway.networking.k8s.io/v1",
 }
 
 

@@ -147,6 +147,8 @@ KINDS: dict[str, Kind] = {
             "tag": {"type": "str", "default": ""},
             "certificate_hours": {"type": "float", "default": 6.0},
             "mtls": {"type": "str", "default": "STRICT", "choices": ["STRICT", "PERMISSIVE"]},
+            "mode": {"type": "str", "default": "sidecar", "choices": ["sidecar", "ambient"]},
+            "waypoint": {"type": "str", "default": "waypoint"},
         },
     ),
     "mongodb": Kind(

@@ -2,7 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Checks of a mesh: proxies in step with the control plane, certificates, and that plain text is really refused (private: may change without notice)."""
+"""Checks of a mesh: proxies in step with the control plane, certificates, and that plain text is really refused (private: may change without notice).
+
+In an ambient mesh gateways and waypoints alone have proxies; of the other pods it is seen whether their nodes have taken them in.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,9 @@ from ansible_collections.progressive.platform.plugins.module_utils._health.scene
 from ansible_collections.progressive.platform.plugins.module_utils._kube.client import quote
 from ansible_collections.progressive.platform.plugins.module_utils._run import PlatformError
 
-PROXY = "istio-proxy"
+PROXY, ZTUNNEL = "istio-proxy", "ztunnel"
+OF_GATEWAY, USE_WAYPOINT, DATAPLANE = "gateway.networking.k8s.io/gateway-name", "istio.io/use-waypoint", "istio.io/dataplane-mode"
+TAKEN_IN = "ambient.istio.io/redirection"  # what the plugin of a node writes on the pods that it has taken in
 DEBUG_PORT, ADMIN_PORT = 8080, 15000  # both answer to the pod itself alone, which is where a port-forward comes out
 AT_ONCE = 6
 PROBE_TIMEOUT = 5.0
@@ -49,7 +54,8 @@ class Probe(t.NamedTuple):
 
 def mesh(options: Options, scene: Scene, until: float) -> Finding:
     """Every pod of the mesh's namespaces has a proxy of the wanted revision, in step, with a certificate that lasts, that refuses plain text."""
-    strict = options["mtls"] == "STRICT"
+    ambient = options["mode"] == "ambient"
+    strict = options["mtls"] == "STRICT" and not ambient
     expected = f"every proxy on {options['revision']}, in step, certified for {options['certificate_hours']:g} h" + (
         ", plain text refused" if strict else ""
     )
@@ -60,7 +66,20 @@ def mesh(options: Options, scene: Scene, until: float) -> Finding:
     )
     pods = [pod for namespace in options["namespaces"] for pod in scene.cluster.objects("Pod", namespace) if lives(pod)]
     proxies = [pod for pod in pods if has_proxy(pod) and is_true(pod, "Ready")]
-    problems = [problem for pod in pods for problem in pod_problems(pod, options["revision"], options["tag"], status)]
+    if ambient:
+        expected += ", every pod in the mesh without a sidecar, waypoints programmed"
+        proxies = [pod for pod in proxies if OF_GATEWAY in labels_of(pod)]
+    problems = [
+        problem
+        for pod in pods
+        for problem in (
+            ambient_problems(pod)
+            if ambient and OF_GATEWAY not in labels_of(pod)
+            else pod_problems(pod, options["revision"], options["tag"], status)
+        )
+    ]
+    if ambient:
+        problems += waypoint_problems(options, scene, status)
     now = scene.cluster.now()
 
     def look(pod: Object) -> tuple[float | None, list[str]]:
@@ -130,6 +149,73 @@ def pod_problems(pod: Object, revision: str, tag: str, status: Mapping[str, Mapp
         elif resource.get("sent") and resource.get("sent") != resource.get("acked"):
             found.append(f"{name} has not taken its newest {short} yet")
     return found
+
+
+def ambient_problems(pod: Object) -> list[str]:
+    """What is wrong with a pod that its node's ztunnel should carry."""
+    name = name_of(pod)
+    if has_proxy(pod):
+        return [
+            f"{name} has a sidecar, which takes the place of ztunnel: it was made before its namespace became ambient; restart its workload"
+        ]
+    if labels_of(pod).get(DATAPLANE) == "none" or pod["spec"].get("hostNetwork") or not is_true(pod, "Ready"):
+        return []  # of one that is not ready the workload's own check says why
+    if (pod["metadata"].get("annotations") or {}).get(TAKEN_IN) != "enabled":
+        return [
+            f"{name} is not in the mesh: the CNI plugin of its node has not taken it in; look at istio-cni-node and ztunnel there, and restart it"
+        ]
+    return []
+
+
+def waypoint_problems(options: Options, scene: Scene, status: Mapping[str, t.Any]) -> list[str]:
+    """What is wrong with ztunnels, waypoints, and with what istiod makes of Services and policies."""
+    ztunnels = [pod for pod in scene.cluster.objects("Pod", options["namespace"]) if labels_of(pod).get("app") == ZTUNNEL and lives(pod)]
+    found = [
+        f"{name_of(pod)}: no control plane knows this ztunnel"
+        for pod in ztunnels
+        if is_true(pod, "Ready") and f"{name_of(pod)}.{namespace_of(pod)}" not in status
+    ]
+    for namespace in options["namespaces"]:
+        gateways = {name_of(one): one for one in scene.cluster.objects("Gateway", namespace)}
+        found += programmed_problems(options["waypoint"], namespace, gateways.get(options["waypoint"]))
+        found += [problem for one in scene.cluster.objects("Service", namespace) for problem in bound_problems(one)]
+        found += [problem for one in scene.cluster.objects("AuthorizationPolicy", namespace) for problem in policy_problems(one)]
+    return found
+
+
+def programmed_problems(name: str, namespace: str, gateway: Object | None) -> list[str]:
+    if gateway is None:
+        return [f"there is no waypoint {namespace}/{name}: policies about requests hold for nothing; run site.yml"]
+    if is_true(gateway, "Programmed"):
+        return []
+    said = next(
+        (one.get("message", "") for one in conditions_of(gateway) if one.get("type") == "Programmed"), "istiod has not looked at it"
+    )
+    return [f"waypoint {namespace}/{name} is not programmed: {said}"]
+
+
+def bound_problems(service: Object) -> list[str]:
+    """istiod says on every Service that asks for a waypoint whether it has it."""
+    if labels_of(service).get(USE_WAYPOINT, "none") == "none" or is_true(service, "istio.io/WaypointBound"):
+        return []
+    said = next(
+        (one.get("message", "") for one in conditions_of(service) if one.get("type") == "istio.io/WaypointBound"), "istiod does not say why"
+    )
+    return [f"Service {name_of(service)} is not behind its waypoint: {said}"]
+
+
+def policy_problems(policy: Object) -> list[str]:
+    """Refused by who it is for, or taken as something narrower or wider than it says."""
+    return [
+        f"AuthorizationPolicy {name_of(policy)}: {one.get('message') or one.get('reason')}"
+        for one in conditions_of(policy)
+        if one.get("type") in ("ZtunnelAccepted", "WaypointAccepted")
+        and (one.get("status") != "True" or one.get("reason") == "UnsupportedValue")
+    ]
+
+
+def conditions_of(item: Object) -> list[t.Any]:
+    return list((item.get("status") or {}).get("conditions") or [])
 
 
 def certificate_left(certs: t.Any, now: float) -> float | None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import typing as t
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 
 from ansible_collections.progressive.platform.plugins.module_utils._kube.bundle import Document
 
@@ -28,6 +28,13 @@ CURRENT = {
 WORKLOADS = {"DaemonSet", "Deployment", "Pod", "StatefulSet"}
 EDGE = "progressive.platform/edge"
 GATEWAY_API = "gateway.networking.k8s.io"
+WAYPOINT, USE_WAYPOINT, USE_NAMESPACE = "istio-waypoint", "istio.io/use-waypoint", "istio.io/use-waypoint-namespace"
+# What only looks into requests can know; ztunnel sees connections (istiod: pilot/pkg/serviceregistry/ambient/authorization.go).
+OF_REQUESTS = {
+    *("hosts", "notHosts", "methods", "notMethods", "paths", "notPaths"),
+    *("requestPrincipals", "notRequestPrincipals", "remoteIpBlocks", "notRemoteIpBlocks"),
+}
+OF_CONNECTIONS = {"source.ip", "source.namespace", "source.principal", "destination.ip", "destination.port"}
 
 
 class Fault(t.NamedTuple):
@@ -46,6 +53,7 @@ def lint(documents: Sequence[Document], domain: str = "cluster.local") -> Iterat
         yield from rule(documents)
     yield from lost_hosts(documents, domain)
     yield from idle_rules(documents, domain)
+    yield from ambient_faults(documents, domain)
 
 
 def of(documents: Iterable[Document], *kinds: str, group: str = "") -> Iterator[Document]:
@@ -214,12 +222,13 @@ def labels_of_pods(workload: Document) -> Mapping[str, t.Any]:
 def open_policies(documents: Sequence[Document]) -> Iterator[Fault]:
     """A rule without a caller is for everybody; only the edge serves everybody, and even that for its hosts and paths."""
     edges = [(namespace_of(one), labels_of_pods(one)) for one in of(documents, *WORKLOADS) if EDGE in labels_of_pods(one)]
+    waypoints = waypoints_of(documents)
     for one in of(documents, "AuthorizationPolicy"):
         spec = one.get("spec") or {}
         if spec.get("action", "ALLOW") != "ALLOW":
             continue
         for place, rule in enumerate(spec.get("rules") or []):
-            if is_edge(one, edges) and any(set(entry.get("operation") or {}) for entry in rule.get("to") or []):
+            if is_edge(one, edges, waypoints) and any(set(entry.get("operation") or {}) for entry in rule.get("to") or []):
                 continue
             if anyone(rule):
                 seen = f"rule {place + 1} lets anyone in" + ("" if rule else ", for it is empty")
@@ -233,12 +242,11 @@ def anyone(rule: Mapping[str, t.Any]) -> bool:
     return not rule.get("when") and (not sources or len(named) < len(sources))
 
 
-def is_edge(policy: Document, edges: Iterable[tuple[str, Mapping[str, t.Any]]]) -> bool:
-    spec = policy["spec"]
-    refs = [*(spec.get("targetRefs") or []), *([spec["targetRef"]] if spec.get("targetRef") else [])]
-    if any(ref.get("kind") == "Gateway" and not str(ref.get("name")).endswith("waypoint") for ref in refs):
+def is_edge(policy: Document, edges: Iterable[tuple[str, Mapping[str, t.Any]]], waypoints: Container[tuple[str, t.Any]] = ()) -> bool:
+    gateways = [str(ref.get("name")) for ref in targets_of(policy) if ref.get("kind") == "Gateway"]
+    if any((namespace_of(policy), name) not in waypoints and not name.endswith("waypoint") for name in gateways):
         return True
-    wanted = (spec.get("selector") or {}).get("matchLabels") or {}
+    wanted = ((policy.get("spec") or {}).get("selector") or {}).get("matchLabels") or {}
     return bool(wanted) and any(space == namespace_of(policy) and wanted.items() <= labels.items() for space, labels in edges)
 
 
@@ -251,3 +259,117 @@ def split_policies(documents: Iterable[Document]) -> Iterator[Fault]:
             yield Fault(
                 one, "one rule has callers alone, another what is called alone", "both in one rule", "Put from and to into the same rule."
             )
+
+
+# ---- ambient ----------------------------------------------------------------------------------------------------------------
+
+
+def ambient_faults(documents: Sequence[Document], domain: str) -> Iterator[Fault]:
+    """What ztunnel and waypoints do not do, in namespaces that are labelled for them: most of it is left out without a word."""
+    spaces = {one["metadata"]["name"] for one in of(documents, "Namespace") if labels_of(one).get("istio.io/dataplane-mode") == "ambient"}
+    if not spaces:
+        return
+    inside = [one for one in documents if namespace_of(one) in spaces]
+    edges = [(namespace_of(one), labels_of_pods(one)) for one in of(documents, *WORKLOADS) if EDGE in labels_of_pods(one)]
+    yield from for_ztunnel(inside, edges)
+    yield from for_waypoints(inside, documents, domain)
+    for one in of(inside, "Sidecar", group="networking.istio.io"):
+        yield Fault(one, "a Sidecar in an ambient namespace", "no Sidecar", "Nobody reads it; leave istio_visible out.")
+    for one in of(inside, "VirtualService"):
+        if "mesh" in (one["spec"].get("gateways") or ["mesh"]):
+            seen = "a VirtualService for the mesh itself in an ambient namespace, which waypoints know as an experiment only"
+            yield Fault(one, seen, "an HTTPRoute with the Service as its parent", "Write it as an HTTPRoute, with a Service a version.")
+    for one in of(inside, "DestinationRule"):
+        if one["spec"].get("subsets"):
+            yield Fault(
+                one, "subsets in an ambient namespace", "a Service a version", "Routes of a waypoint lead to Services, not to subsets."
+            )
+
+
+def labels_of(document: Document) -> Mapping[str, t.Any]:
+    return document["metadata"].get("labels") or {}
+
+
+def targets_of(policy: Document) -> list[Mapping[str, t.Any]]:
+    spec = policy.get("spec") or {}
+    return [*(spec.get("targetRefs") or []), *([spec["targetRef"]] if spec.get("targetRef") else [])]
+
+
+def waypoints_of(documents: Iterable[Document]) -> set[tuple[str, t.Any]]:
+    """Namespace and name of every waypoint's Gateway."""
+    gateways = of(documents, "Gateway", group=GATEWAY_API)
+    return {(namespace_of(one), one["metadata"]["name"]) for one in gateways if one["spec"].get("gatewayClassName") == WAYPOINT}
+
+
+def of_requests(rule: Mapping[str, t.Any]) -> list[str]:
+    """What a rule asks for that is known of requests alone, by name."""
+    entries = [entry.get("source") or {} for entry in rule.get("from") or []] + [
+        entry.get("operation") or {} for entry in rule.get("to") or []
+    ]
+    found = {key for entry in entries for key, value in entry.items() if key in OF_REQUESTS and value}
+    return sorted(found | {str(entry["key"]) for entry in rule.get("when") or [] if entry["key"] not in OF_CONNECTIONS})
+
+
+def for_ztunnel(documents: Sequence[Document], edges: Sequence[tuple[str, Mapping[str, t.Any]]]) -> Iterator[Fault]:
+    """A policy without targetRefs is ztunnel's: of rules about requests it makes none that lets anybody in, or one that refuses everything."""
+    remedy = "Give it targetRefs with the Service that it is for, which must be behind a waypoint (istio.io/use-waypoint)."
+    for one in of(documents, "AuthorizationPolicy", "RequestAuthentication"):
+        if targets_of(one) or is_edge(one, edges):
+            continue
+        if one["kind"] == "RequestAuthentication":
+            yield Fault(one, "ztunnel reads no tokens, and no waypoint reads this", "targetRefs", remedy)
+            continue
+        action = (one.get("spec") or {}).get("action", "ALLOW")
+        if action not in ("ALLOW", "DENY"):
+            yield Fault(one, f"ztunnel does not know the action {action}", "ALLOW or DENY, or targetRefs", remedy)
+        for place, rule in enumerate((one.get("spec") or {}).get("rules") or []):
+            if found := of_requests(rule):
+                effect = "lets nobody in" if action == "ALLOW" else "refuses every request, whatever they are"
+                yield Fault(one, f"ztunnel knows no {', '.join(found)}, so rule {place + 1} {effect}", "rules about connections", remedy)
+
+
+def for_waypoints(inside: Sequence[Document], documents: Sequence[Document], domain: str) -> Iterator[Fault]:
+    """A policy for a Service that is behind no waypoint is read by nobody, which opens what it should close; ports are the Service's."""
+    waypoints, known = waypoints_of(documents), services(documents, domain)
+    spaces = {one["metadata"]["name"]: labels_of(one) for one in of(documents, "Namespace")}
+    for service in of(inside, "Service"):
+        used = waypoint_of(service, spaces)
+        if used and used not in waypoints:
+            yield Fault(
+                service,
+                f"it is behind the waypoint {'/'.join(used)}, which is not sent",
+                "a waypoint that is there",
+                "Correct istio.io/use-waypoint.",
+                doubtful=True,
+            )
+    for one in of(inside, "AuthorizationPolicy", "RequestAuthentication"):
+        for target in targets_of(one):
+            if target.get("kind") != "Service":
+                continue
+            found = known.get(full_name(str(target["name"]), namespace_of(one), domain))
+            if found is None:
+                yield Fault(
+                    one, f"{target['name']} is no Service of what is sent", "a Service that is there", "Correct the name.", doubtful=True
+                )
+            elif not waypoint_of(found, spaces):
+                seen = f"Service {target['name']} is behind no waypoint, so nobody reads this policy"
+                yield Fault(one, seen, "a Service with istio.io/use-waypoint", "Label the Service, or its namespace.")
+            else:
+                ports = {str(port["port"]) for port in (found.get("spec") or {}).get("ports") or []}
+                asked = {
+                    str(port)
+                    for rule in (one.get("spec") or {}).get("rules") or []
+                    for entry in rule.get("to") or []
+                    for port in (entry.get("operation") or {}).get("ports") or []
+                }
+                if ports and asked - ports:
+                    seen = f"a waypoint sees the Service's ports ({', '.join(sorted(ports))}), not {', '.join(sorted(asked - ports))}"
+                    yield Fault(one, seen, "ports of the Service", "Write the Service's port in place of the container's.")
+
+
+def waypoint_of(service: Document, spaces: Mapping[str, Mapping[str, t.Any]]) -> tuple[str, str] | None:
+    """Namespace and name of the waypoint that a Service is behind, by its own label or its namespace's."""
+    for labels in (labels_of(service), spaces.get(namespace_of(service), {})):
+        if name := labels.get(USE_WAYPOINT):
+            return None if name == "none" else (str(labels.get(USE_NAMESPACE) or namespace_of(service)), str(name))
+    return None

@@ -21,6 +21,7 @@ OLDEST = (1, 30)
 DATABASES, INJECT = ("postgresql", "redis_cluster", "mongodb"), "sidecar.istio.io/inject"
 GRPC = 9000  # the port of the agents' Services that speaks it
 KNOWN_BAD = re.compile(r"1\.30\.[0-3]")
+AMBIENT, REVISION, DATAPLANE = "ambient", "istio.io/rev", "istio.io/dataplane-mode"
 
 
 def istio_rules(values: Values, shared: Values) -> Iterator[Finding]:
@@ -35,14 +36,17 @@ def istio_rules(values: Values, shared: Values) -> Iterator[Finding]:
             ("catalog_sources", "istioctl", "version"), version, "1.30.4 or newer", "It has holes that are known (ISTIO-SECURITY-2026-006)."
         )
     yield from _scaling("istio_scaling", values["istio_scaling"])
+    yield from ambient_rules(values, shared) if values["istio_mode"] == AMBIENT else sidecar_rules(values, shared)
     databases = [name for name in shared.get("platform_components") or [] if name in DATABASES]
-    inject = (shared.get("platform_unmeshed_labels") or {}).get(INJECT)
-    if shared.get("platform_mesh") and databases and inject != "false":
+    label, out = (DATAPLANE, "none") if values["istio_mode"] == AMBIENT else (INJECT, "false")
+    said = (shared.get("platform_unmeshed_labels") or {}).get(label)
+    if shared.get("platform_mesh") and databases and said != out:
         remedy = "Their members find each other by the addresses of pods, and no proxy carries that; they have TLS of their own."
-        yield wrong(("platform_unmeshed_labels", INJECT), inject, f"false where there are databases ({', '.join(databases)})", remedy)
+        yield wrong(("platform_unmeshed_labels", label), said, f"{out} where there are databases ({', '.join(databases)})", remedy)
     for place, space in enumerate(shared.get("baseline_namespaces") or []):
         if (
             not values["istio_cni"]
+            and values["istio_mode"] != AMBIENT
             and space.get("name") in values["istio_namespaces"]
             and space.get("pod_security", "restricted") != "privileged"
         ):
@@ -56,6 +60,74 @@ def istio_rules(values: Values, shared: Values) -> Iterator[Finding]:
                 yield wrong(
                     ("istio_egress", entry, "hosts"), host, "a DNS name, or *.and the end of one", "One star would let everything out."
                 )
+
+
+def sidecar_rules(values: Values, shared: Values) -> Iterator[Finding]:
+    """A namespace whose pods have proxies of their own is not one of an ambient mesh as well."""
+    yield from _one_mode(values, shared)
+    for place, space in _meshed(values, shared):
+        if (space.get("labels") or {}).get(DATAPLANE) == AMBIENT:
+            path = ("baseline_namespaces", str(place), "labels", DATAPLANE)
+            yield wrong(
+                path, AMBIENT, "nothing where istio_mode is sidecar", "Its pods would have both; set istio_mode to ambient, or remove it."
+            )
+
+
+def ambient_rules(values: Values, shared: Values) -> Iterator[Finding]:
+    """What an ambient mesh cannot do, or needs (istio.io, ambient: usage and migration; istiod's own conversion of policies for ztunnel)."""
+    yield from _one_mode(values, shared)
+    yield from _scaling("istio_waypoint_scaling", values["istio_waypoint_scaling"])
+    if not values["istio_cni"]:
+        remedy = "Its plugin is what takes pods into the mesh; nothing in a pod could. Set istio_cni, or istio_mode to sidecar."
+        yield wrong(("istio_cni",), values["istio_cni"], "true where istio_mode is ambient", remedy)
+    if values["istio_outbound"] != "ALLOW_ANY":
+        remedy = "ztunnel passes on what it does not know; NetworkPolicies (role baseline) hold what leaves. Leave istio_outbound out."
+        yield wrong(("istio_outbound",), values["istio_outbound"], "ALLOW_ANY where istio_mode is ambient", remedy)
+    if values["istio_visible"]:
+        remedy = "It becomes a Sidecar, which ztunnel and waypoints do not read. Leave it out."
+        yield wrong(("istio_visible",), values["istio_visible"], "nothing where istio_mode is ambient", remedy)
+    if not values["istio_native_sidecars"]:
+        yield wrong(("istio_native_sidecars",), False, "true where istio_mode is ambient", "There are no sidecars. Leave it out.")
+    waypoint = str((shared.get("platform_accounts") or {}).get("waypoint") or "")
+    if not re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", waypoint):
+        yield wrong(("platform_accounts", "waypoint"), waypoint or None, "the name of the waypoints' Gateway and account (waypoint)")
+    images = shared.get("platform_images") or {}
+    others = sorted({"pilot", "proxyv2", "install_cni"} & set(images))
+    if others and "ztunnel" not in images:
+        remedy = (
+            "ztunnel is a Rust program that only Istio's releases have, so where Istio is built from source (inventories/local) there is none. "
+            "Name an image of the same release that nodes can pull, or set istio_mode to sidecar."
+        )
+        yield wrong(("platform_images", "ztunnel"), None, f"an image, as there is one for {', '.join(others)}", remedy)
+    for place, space in _meshed(values, shared):
+        labels = space.get("labels") or {}
+        path = ("baseline_namespaces", str(place), "labels")
+        if labels.get(DATAPLANE) != AMBIENT:
+            yield wrong(
+                (*path, DATAPLANE),
+                labels.get(DATAPLANE),
+                AMBIENT,
+                f"Its pods would not be in the mesh, and {space['name']} is in istio_namespaces.",
+            )
+        for label in (REVISION, "istio-injection"):
+            if labels.get(label):
+                remedy = (
+                    "It gives every pod a sidecar, which takes the place of ztunnel and knows none of the waypoint's policies. Remove it."
+                )
+                yield wrong((*path, label), labels[label], "nothing where istio_mode is ambient", remedy)
+
+
+def _one_mode(values: Values, shared: Values) -> Iterator[Finding]:
+    if shared.get("platform_mesh_mode", values["istio_mode"]) != values["istio_mode"]:
+        seen, remedy = shared["platform_mesh_mode"], "The other roles would send what this mesh does not read. Set istio_mode alone."
+        yield wrong(("platform_mesh_mode",), seen, f"{values['istio_mode']}, as istio_mode says", remedy)
+
+
+def _meshed(values: Values, shared: Values) -> Iterator[tuple[int, Values]]:
+    """Namespaces of the baseline that are in the mesh, with their places in the list."""
+    for place, space in enumerate(shared.get("baseline_namespaces") or []):
+        if space.get("name") in values["istio_namespaces"]:
+            yield place, space
 
 
 def gateway_rules(values: Values, shared: Values) -> Iterator[Finding]:

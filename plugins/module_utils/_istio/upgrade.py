@@ -50,6 +50,7 @@ ARGUMENTS: dict[str, t.Any] = {
     "namespace": {"type": "str", "default": "istio-system"},
     "namespaces": {"type": "list", "elements": "str", "default": []},
     "upgrade": {"type": "bool", "default": False},
+    "mode": {"type": "str", "choices": ["sidecar", "ambient"], "default": "sidecar"},
     "wait_timeout": {"type": "float", "default": 300.0},
     **CONNECTION,
 }
@@ -342,7 +343,7 @@ class Upgrade:
         return [Endpoint(self.params["namespace"], name_of(pod), DEBUG_PORT) for pod in pods if is_true(pod, "Ready")]
 
     def space(self, name: str, revision: str, known: Mapping[str, Mapping[str, t.Any]]) -> Space:
-        pods = [pod for pod in self.client.list(self.client.resource("v1", "Pod"), name)["items"] if lives(pod) and not outside(pod)]
+        pods = [pod for pod in self.client.list(self.client.resource("v1", "Pod"), name)["items"] if lives(pod) and self.counts(pod)]
         sets = {name_of(item): controller(item) for item in self.client.list(self.client.resource("apps/v1", "ReplicaSet"), name)["items"]}
         stale: dict[tuple[str, str], list[Object]] = {}
         running: set[tuple[str, str]] = set()
@@ -361,6 +362,10 @@ class Upgrade:
             elif has_proxy(pod):
                 problems += pod_problems({**pod, "metadata": {"namespace": name, **pod["metadata"]}}, revision, self.params["tag"], known)
         return Space(name, tuple(self.workload(name, key, stale.get(key, [])) for key in sorted(running)), tuple(problems))
+
+    def counts(self, pod: Object) -> bool:
+        """One with a proxy, gateways too, which say that they want none injected; and one without that should have it, where pods have their own."""
+        return has_proxy(pod) or (self.params["mode"] != "ambient" and not outside(pod))
 
     def workload(self, namespace: str, key: tuple[str, str], stale: list[Object]) -> Workload:
         found = self.client.find(self.client.resource("apps/v1", key[0]).path(namespace, key[1]))

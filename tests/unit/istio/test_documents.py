@@ -262,3 +262,96 @@ def test_the_gateways_envoys_count_what_a_delivery_reads() -> None:
 def test_a_control_plane_beside_another_leads_nobody_to_it() -> None:
     values = rendering.Cluster("production", MESH).value("istio", "__istio_beside")["spec"]["values"]
     assert values["revisionTags"] == [] and values["defaultRevision"] == "" and values["revision"]
+
+
+# ---- ambient ----------------------------------------------------------------------------------------------------------------
+
+AMBIENT: dict[str, t.Any] = {**MESH, "istio_mode": "ambient"}
+
+
+@functools.cache
+def ambient(inventory: str) -> list[Document]:
+    cluster = rendering.Cluster(inventory, AMBIENT)
+    return [document for role in ROLES for document in cluster.documents(role)]
+
+
+@each_inventory
+def test_in_an_ambient_mesh_nothing_asks_for_a_sidecar(inventory: str) -> None:
+    documents = ambient(inventory)
+    spaces = {one["metadata"]["name"]: one["metadata"]["labels"] for one in of("Namespace", documents)}
+    namespace = rendering.Cluster(inventory, AMBIENT).value("catalog", "platform_namespace")
+    assert spaces[namespace]["istio.io/dataplane-mode"] == "ambient" and "istio.io/rev" not in spaces[namespace]
+    assert spaces["istio-system"]["pod-security.kubernetes.io/enforce"] == "privileged"
+    assert not of("Sidecar", documents)
+    for one in [*of("Deployment", documents), *of("StatefulSet", documents)]:
+        labels = one["spec"]["template"]["metadata"]["labels"]
+        outside = labels["tier"] in ("database", "cache")
+        assert (labels.get("istio.io/dataplane-mode") == "none") is outside and "sidecar.istio.io/inject" not in labels
+        assert outside or labels["progressive.platform/mesh"] == "ambient", "a pod that had a sidecar is made anew"
+    for one in of("Gateway", documents):
+        assert one["metadata"]["labels"]["istio.io/rev"] == "platform", "the namespace does not say whose it is"
+
+
+@each_inventory
+def test_in_an_ambient_mesh_requests_are_the_waypoints_and_connections_ztunnels(inventory: str) -> None:
+    """Both say the same of who: a caller of one is a caller of the other, or comes by the waypoint."""
+    documents = ambient(inventory)
+    cluster = rendering.Cluster(inventory, AMBIENT)
+    waypoint = f"cluster.local/ns/{cluster.value('catalog', 'platform_namespace')}/sa/waypoint"
+    policies = {one["metadata"]["name"]: one["spec"] for one in of("AuthorizationPolicy", documents)}
+    before = {one["metadata"]["name"]: one["spec"] for one in of("AuthorizationPolicy", bundle(inventory))}
+    services = {one["metadata"]["name"]: one for one in of("Service", documents)}
+    workloads = [one for one in of("Deployment", documents) if "progressive.platform/mesh" in one["spec"]["template"]["metadata"]["labels"]]
+    assert workloads and policies["allow-nothing"] == {} and policies["allow-nothing-waypoint"].keys() == {"targetRefs"}
+    for workload in workloads:
+        name = workload["spec"]["selector"]["matchLabels"]["app"]
+        requests, connections = policies[name], policies[f"{name}-connections"]
+        (target,) = requests["targetRefs"]
+        service = services[target["name"]]
+        assert service["metadata"]["labels"]["istio.io/use-waypoint"] == "waypoint"
+        assert service["metadata"]["labels"]["istio.io/ingress-use-waypoint"] == "true"
+        assert "selector" not in requests and [rule["from"] for rule in requests["rules"]] == [
+            rule["from"] for rule in before[name]["rules"]
+        ]
+        ports = {str(port["port"]) for port in service["spec"]["ports"]}
+        containers = {str(port["containerPort"]) for one in workload["spec"]["template"]["spec"]["containers"] for port in one["ports"]}
+        for rule in requests["rules"]:
+            assert set(rule["to"][0]["operation"]["ports"]) <= ports
+        assert connections["selector"] == {"matchLabels": {"app": name}} and connections["rules"][0]["from"] == [
+            {"source": {"principals": [waypoint]}}
+        ]
+        for rule in connections["rules"]:
+            assert set(rule["to"][0]["operation"]) == {"ports"} and set(rule["to"][0]["operation"]["ports"]) <= containers
+            assert set(rule) == {"from", "to"} and rule["from"][0]["source"]
+        limited = [one["from"] for one in requests["rules"] if set(one["to"][0]["operation"]) != {"ports"}]
+        assert not [rule for rule in connections["rules"] if rule["from"] in limited], "who is held to paths comes by the waypoint alone"
+
+
+@each_inventory
+def test_in_an_ambient_mesh_tunnels_and_probes_pass_the_network_policies(inventory: str) -> None:
+    found = {one["metadata"]["name"]: one["spec"] for one in of("NetworkPolicy", ambient(inventory))}
+    ingress = found["allow-mesh"]["ingress"]
+    assert ingress[0] == {"from": [{"ipBlock": {"cidr": "169.254.7.127/32"}}]}, "the kubelet's probes come from there"
+    tunnel = [{"port": 15008, "protocol": "TCP"}]
+    chosen = {"matchLabels": {"gateway.networking.k8s.io/gateway-name": "waypoint"}}
+    assert ingress[1] == {"from": [{"podSelector": chosen}], "ports": tunnel} and found["allow-mesh"]["egress"][0]["ports"] == tunnel
+    assert found["waypoint"]["podSelector"] == chosen and found["waypoint"]["ingress"][0]["ports"] == tunnel
+    for flow in found["mca"]["ingress"]:
+        assert tunnel[0] in flow["ports"], "from pod to pod it is a tunnel too"
+    databases = [spec for spec in found.values() if "redis" in str(spec["podSelector"])]
+    assert databases and not any("15008" in str(spec) for spec in databases)
+
+
+@each_inventory
+def test_the_operator_file_of_an_ambient_mesh(inventory: str) -> None:
+    cluster = rendering.Cluster(inventory, {**AMBIENT, "istio_ztunnel_resources": {"requests": {"cpu": "1m"}}})
+    spec = cluster.value("istio", "__istio_operator")["spec"]
+    assert spec["components"]["ztunnel"]["enabled"] is True and spec["components"]["cni"]["enabled"] is True
+    assert spec["values"]["cni"]["ambient"] == {"enabled": True} and spec["values"]["pilot"]["env"]["PILOT_ENABLE_AMBIENT"] == "true"
+    assert spec["meshConfig"]["outboundTrafficPolicy"] == {"mode": "ALLOW_ANY"}
+    assert spec["meshConfig"]["defaultConfig"]["proxyMetadata"] == {"ISTIO_META_ENABLE_HBONE": "true"}
+    ztunnel = spec["values"]["ztunnel"]
+    assert ztunnel["revision"] == spec["revision"] and ztunnel["resources"] == {"requests": {"cpu": "1m"}} and "/" in ztunnel["image"]
+    assert cluster.value("istio", "__istio_beside")["spec"]["components"]["ztunnel"]["enabled"] is False, "it leads to its control plane"
+    plain = rendering.Cluster(inventory, MESH).value("istio", "__istio_operator")["spec"]
+    assert plain["components"]["ztunnel"]["enabled"] is False and plain["values"]["ztunnel"] is None

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.progressive.platform.tests.unit.istio.control_plane import (
+    ADDRESS,
     BACKEND,
     ISTIOD,
     KUBERNETES,
@@ -89,17 +90,8 @@ def plane(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
             own["metadata"]["labels"] = {"gateway.networking.k8s.io/gateway-name": "edge"}
             made.apply([own | {"spec": {"ports": ports, "selector": {"app": "edge"}}}])
         labels = {"app": "edge", "gateway.networking.k8s.io/gateway-name": "edge", "service.istio.io/canonical-name": "edge"}
-        made.apply([pod(namespace, "edge", labels), pod(namespace, "backend", {"app": "backend"})])
-        for name in ("edge", "backend"):
-            status = {
-                "status": {
-                    "phase": "Running",
-                    "podIP": "10.213.7.1",
-                    "podIPs": [{"ip": "10.213.7.1"}],
-                    "conditions": [{"type": "Ready", "status": "True"}],
-                }
-            }
-            made.kubectl("-n", namespace, "patch", "pod", name, "--subresource=status", "--type=merge", "-p", json.dumps(status))
+        made.run_pod(pod(namespace, "edge", labels))
+        made.run_pod(pod(namespace, "backend", {"app": "backend"}))
         ports = [{"name": name, "port": port, "protocol": "TCP"} for name, port in listening(made, namespace)]
         made.apply([slice_of(namespace, "edge-istio", "edge", ports)])
         made.apply(
@@ -108,7 +100,7 @@ def plane(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
                 for one in services
             ]
         )
-        made.net.start("backend", "python3", "-c", BACKEND)
+        made.net.start("backend", "python3", "-c", BACKEND, "backend", ADDRESS, 8000)
         envoy(made, namespace, labels, {})
         made.until(lambda: made.ask("/health")[0] == 200, "a request through the gateway")
         made.gateway_api = request.param

@@ -128,3 +128,77 @@ def test_rules_for_a_service_without_pods_are_found() -> None:
 )
 def test_what_a_match_covers(wide: Document, narrow: Document, is_wider: bool) -> None:
     assert covers(wide, narrow) is is_wider
+
+
+# ---- ambient ----------------------------------------------------------------------------------------------------------------
+
+SPACE = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "here", "labels": {"istio.io/dataplane-mode": "ambient"}}}
+WAYPOINT = made("gateway.networking.k8s.io/v1", "Gateway", "waypoint", {"gatewayClassName": "istio-waypoint"})
+HTTP = {"to": [{"operation": {"ports": ["80"], "paths": ["/x"]}}]}
+TARGET = {"kind": "Service", "group": "", "name": "a-service"}
+
+
+def behind(**labels: str) -> Document:
+    service = made("v1", "Service", "a-service", {"selector": {"app": "a"}, "ports": [{"port": 80, "targetPort": 8000}]})
+    return {**service, "metadata": {**service["metadata"], "labels": labels}}
+
+
+BEHIND = behind(**{"istio.io/use-waypoint": "waypoint"})
+AMBIENT = [
+    SPACE,
+    WAYPOINT,
+    BEHIND,
+    pods({"app": "a"}),
+    policy(CALLER | DEED),
+    policy(CALLER | {"when": [{"key": "source.namespace", "values": ["here"]}]}),
+    policy(CALLER | HTTP, selector=None, targetRefs=[TARGET]),
+    made("security.istio.io/v1", "AuthorizationPolicy", "nothing", {"targetRefs": [{"kind": "Gateway", "name": "waypoint"}]}),
+    made("security.istio.io/v1", "AuthorizationPolicy", "nothing", {}),
+    made("networking.istio.io/v1", "VirtualService", "edge", {"hosts": ["x.example"], "gateways": ["edge"], "http": []}),
+]
+
+
+def test_what_an_ambient_mesh_can_do_is_left_alone() -> None:
+    assert list(lint(AMBIENT)) == []
+
+
+@pytest.mark.parametrize(
+    ("wrong", "seen"),
+    [
+        ([policy(CALLER | HTTP)], "ztunnel knows no paths, so rule 1 lets nobody in"),
+        ([policy(CALLER | HTTP, action="DENY")], "ztunnel knows no paths, so rule 1 refuses every request, whatever they are"),
+        ([policy(CALLER, {**CALLER, "when": [{"key": "request.auth.claims[a]", "values": ["b"]}]})], "claims[a], so rule 2"),
+        ([policy({"from": [{"source": {"requestPrincipals": ["a/*"]}}]})], "ztunnel knows no requestPrincipals"),
+        ([policy(CALLER, action="CUSTOM", provider={"name": "x"})], "does not know the action CUSTOM"),
+        ([made("security.istio.io/v1", "RequestAuthentication", "jwt", {"selector": {"matchLabels": {"app": "a"}}})], "reads no tokens"),
+        ([made("networking.istio.io/v1", "Sidecar", "default", {})], "a Sidecar in an ambient namespace"),
+        ([made("networking.istio.io/v1", "VirtualService", "v", {"hosts": ["a-service"], "http": []})], "for the mesh itself"),
+        ([made("networking.istio.io/v1", "DestinationRule", "d", {"host": "a-service", "subsets": [{"name": "v1"}]})], "subsets"),
+        ([policy(CALLER | HTTP, selector=None, targetRefs=[TARGET | {"name": "b-service"}])], "b-service is no Service of what is sent"),
+        ([policy(CALLER | DEED, selector=None, targetRefs=[TARGET])], "a waypoint sees the Service's ports (80), not 8000"),
+        ([policy(HTTP, selector=None, targetRefs=[{"kind": "Gateway", "name": "waypoint"}])], "rule 1 lets anyone in"),
+    ],
+)
+def test_what_an_ambient_mesh_does_not_do_is_found(wrong: list[Document], seen: str) -> None:
+    (fault,) = lint([*AMBIENT, *wrong])
+    assert seen in fault.seen and fault.allowed and fault.remedy
+    elsewhere = {**SPACE, "metadata": {"name": "here"}}
+    if "anyone" not in seen:
+        assert not [one for one in lint([elsewhere, *AMBIENT[1:], *wrong]) if one.seen == fault.seen], (
+            "where pods have sidecars it is right"
+        )
+
+
+def test_a_policy_for_a_service_that_is_behind_no_waypoint_is_read_by_nobody() -> None:
+    """The one mistake that opens a door: everything else closes too much."""
+    theirs = policy(CALLER | HTTP, selector=None, targetRefs=[TARGET])
+    for labels, spaces, seen in (
+        ({}, SPACE, "behind no waypoint, so nobody reads this policy"),
+        ({"istio.io/use-waypoint": "none"}, SPACE, "behind no waypoint, so nobody reads this policy"),
+        ({"istio.io/use-waypoint": "other"}, SPACE, "behind the waypoint here/other, which is not sent"),
+    ):
+        (fault,) = lint([spaces, WAYPOINT, behind(**labels), pods({"app": "a"}), theirs])
+        assert seen in fault.seen
+    labelled = copy.deepcopy(SPACE)
+    labelled["metadata"]["labels"]["istio.io/use-waypoint"] = "waypoint"
+    assert not list(lint([labelled, WAYPOINT, behind(), pods({"app": "a"}), theirs])), "the namespace says it for all its Services"

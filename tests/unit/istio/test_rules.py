@@ -17,6 +17,8 @@ COMPONENTS = ["baseline", "istio", "gateway", "app", "agents"]
 KEY = {"kty": "RSA", "n": "x", "e": "AQAB"}
 JWT = {"issuer": "https://progressive.example.com/auth", "jwks": {"keys": [KEY]}}
 ROUTE = {"prefix": "/x", "service": "npa-service"}
+AMBIENT = {"istio_mode": "ambient"}
+SPACE = {"name": "progressive-framework-prod", "labels": {}}
 
 
 def examine(changes: dict[str, t.Any], inventory: str = "production") -> list[Finding]:
@@ -49,6 +51,48 @@ def test_our_inventories_are_right_in_the_mesh(inventory: str) -> None:
             {"platform_components": [*COMPONENTS, "redis_cluster"], "platform_unmeshed_labels": {}},
             "platform_unmeshed_labels['sidecar.istio.io/inject']",
             "no proxy carries that",
+        ),
+        ({"istio_mode": "proxyless"}, "istio_mode", "sidecar or ambient"),
+        ({**AMBIENT, "istio_cni": False}, "istio_cni", "nothing in a pod could"),
+        ({**AMBIENT, "istio_outbound": "REGISTRY_ONLY"}, "istio_outbound", "ztunnel passes on what it does not know"),
+        ({**AMBIENT, "istio_visible": ["./*"]}, "istio_visible", "which ztunnel and waypoints do not read"),
+        ({**AMBIENT, "istio_native_sidecars": False}, "istio_native_sidecars", "There are no sidecars"),
+        (
+            {**AMBIENT, "istio_waypoint_scaling": {"min": 3, "max": 2}},
+            "istio_waypoint_scaling.min",
+            "at most istio_waypoint_scaling.max (2)",
+        ),
+        ({**AMBIENT, "istio_waypoint_scaling": {"min": 0, "max": 2}}, "istio_waypoint_scaling.min", "at least 1"),
+        ({**AMBIENT, "platform_accounts": {"application": "a", "edge": "b"}}, "platform_accounts.waypoint", "the name of the waypoints'"),
+        ({**AMBIENT, "platform_mesh_mode": "sidecar"}, "platform_mesh_mode", "ambient, as istio_mode says"),
+        (
+            {**AMBIENT, "baseline_namespaces": [SPACE]},
+            "baseline_namespaces.0.labels['istio.io/dataplane-mode']",
+            "would not be in the mesh",
+        ),
+        (
+            {**AMBIENT, "baseline_namespaces": [SPACE | {"labels": {"istio.io/dataplane-mode": "ambient", "istio.io/rev": "platform"}}]},
+            "baseline_namespaces.0.labels['istio.io/rev']",
+            "It gives every pod a sidecar",
+        ),
+        (
+            {"baseline_namespaces": [SPACE | {"labels": {"istio.io/dataplane-mode": "ambient"}}]},
+            "baseline_namespaces.0.labels['istio.io/dataplane-mode']",
+            "Its pods would have both",
+        ),
+        (
+            {
+                **AMBIENT,
+                "platform_components": [*COMPONENTS, "redis_cluster"],
+                "platform_unmeshed_labels": {"sidecar.istio.io/inject": "false"},
+            },
+            "platform_unmeshed_labels['istio.io/dataplane-mode']",
+            "none where there are databases",
+        ),
+        (
+            {**AMBIENT, "platform_images": {"pilot": "a.example/pilot:1"}},
+            "platform_images.ztunnel",
+            "a Rust program that only Istio's releases have",
         ),
         ({"platform_mesh": False}, "platform_mesh", "true where there is a gateway"),
         ({"gateway_hosts": []}, "gateway_hosts", "at least one host"),
@@ -116,3 +160,12 @@ def test_is_refused_by_name(changes: dict[str, t.Any], variable: str, part: str)
     assert any(part in str(finding) for finding in found), found
     assert not any(finding.warning for finding in found)
     assert "c2VjcmV0" not in str(found)
+
+
+@pytest.mark.parametrize("inventory", rendering.INVENTORIES)
+def test_an_ambient_mesh_is_taken_where_its_parts_can_be_had(inventory: str) -> None:
+    """On the local cluster Istio is built from source, and ztunnel is no Go program: there it is refused, for that reason alone."""
+    found = [
+        one for one in examine(AMBIENT, inventory) if one.variable.startswith(("istio", "gateway", "platform_", "baseline_namespaces"))
+    ]
+    assert [one.variable for one in found] == (["platform_images.ztunnel"] if inventory == "local" else []), [str(one) for one in found]

@@ -61,6 +61,25 @@ def test_a_rollout_that_fails_says_so() -> None:
     assert next_step(Mesh(READY, AT_NEW, (Space("a", (failed,)),)), "new").failed
 
 
+@pytest.mark.parametrize(
+    ("mode", "labels", "proxy", "counts"),
+    [
+        ("sidecar", {}, True, True),
+        ("sidecar", {}, False, True),
+        ("sidecar", {"sidecar.istio.io/inject": "false"}, False, False),
+        ("sidecar", {"sidecar.istio.io/inject": "false", "gateway.networking.k8s.io/gateway-name": "edge"}, True, True),
+        ("ambient", {}, False, False),
+        ("ambient", {"sidecar.istio.io/inject": "false", "gateway.networking.k8s.io/gateway-name": "waypoint"}, True, True),
+    ],
+)
+def test_whose_revision_matters(mode: str, labels: dict[str, str], proxy: bool, counts: bool) -> None:
+    """A gateway's pods say that they want nothing injected, and have a proxy all the same."""
+    upgrade = Upgrade.__new__(Upgrade)
+    upgrade.params = {"mode": mode}
+    containers = [{"name": "istio-proxy" if proxy else "app"}]
+    assert upgrade.counts({"metadata": {"name": "a", "labels": labels}, "spec": {"containers": containers}}) is counts
+
+
 class World:
     """Two namespaces; a restart takes two looks, and makes pods of the revision that the tag has."""
 
