@@ -118,6 +118,10 @@ class Cluster:
         self.folder.mkdir(parents=True)
         etcd, peer, self.port, kubelet = free_ports(4)
         keys(self.folder)
+        # One line for each request of the platform's user, when it is answered.
+        audited = [{"level": "Metadata", "users": ["platform"]}, {"level": "None"}]
+        policy = {"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": ["RequestReceived", "ResponseStarted"], "rules": audited}
+        (self.folder / "audit.json").write_text(json.dumps(policy))
         (self.folder / "tokens.csv").write_text(f'{TOKEN},admin,admin,"system:masters"\n{USER},platform,platform\n{POOR},poor,poor\n')
         url, peers = f"http://127.0.0.1:{etcd}", f"http://127.0.0.1:{peer}"
         self.start(
@@ -148,6 +152,8 @@ class Cluster:
                 f"--tls-cert-file={self.folder}/server.crt",
                 f"--tls-private-key-file={self.folder}/server.key",
                 f"--token-auth-file={self.folder}/tokens.csv",
+                f"--audit-policy-file={self.folder}/audit.json",
+                f"--audit-log-path={self.folder}/audit.log",
                 "--authorization-mode=RBAC",
                 "--anonymous-auth=false",
                 "--service-cluster-ip-range=10.0.0.0/16",
@@ -203,6 +209,11 @@ class Cluster:
             ],
         )
 
+    def requests(self) -> list[tuple[str, str]]:
+        """(verb, kind) of everything that the platform's user has asked for."""
+        entries = map(json.loads, (self.folder / "audit.log").read_text().splitlines())
+        return [(entry["verb"], (entry.get("objectRef") or {}).get("resource") or entry["requestURI"]) for entry in entries]
+
     def write_kubeconfig(self, path: Path, token: str = USER, port: int = 0) -> Path:
         """A kubeconfig for this server; with another ``token`` or ``port`` one that does not work."""
         authority = base64.b64encode((self.folder / "server.crt").read_bytes()).decode()
@@ -252,7 +263,9 @@ def permit(client: Client) -> None:
     who = [{"apiGroup": group, "kind": "User", "name": "platform"}]
     binding = {"apiVersion": version, "kind": "ClusterRoleBinding", "metadata": name, "subjects": who}
     client.request("POST", f"/apis/{version}/clusterroles", role)
-    client.request("POST", f"/apis/{version}/clusterrolebindings", binding | {"roleRef": {"apiGroup": group, "kind": "ClusterRole", **name}})
+    client.request(
+        "POST", f"/apis/{version}/clusterrolebindings", binding | {"roleRef": {"apiGroup": group, "kind": "ClusterRole", **name}}
+    )
 
 
 def is_ready(item: Json) -> bool:
@@ -299,7 +312,10 @@ def stages(kubelet: int) -> list[Json]:
             "phase: Running",
             "startTime: {{ $now }}",
             "conditions:",
-            *(f"- {{type: {kind}, status: 'True', lastTransitionTime: {{{{ $now }}}}}}" for kind in ("Initialized", "ContainersReady", "Ready")),
+            *(
+                f"- {{type: {kind}, status: 'True', lastTransitionTime: {{{{ $now }}}}}}"
+                for kind in ("Initialized", "ContainersReady", "Ready")
+            ),
             "containerStatuses:",
             "{{ range .spec.containers }}",
             "- {name: {{ .name }}, image: {{ .image | Quote }}, ready: true, started: true, restartCount: 0, state: {running: {startedAt: {{ $now }}}}}",
@@ -310,7 +326,7 @@ def stages(kubelet: int) -> list[Json]:
             "state: {terminated: {exitCode: 0, reason: Completed, startedAt: {{ $now }}, finishedAt: {{ $now }}}}}",
             "{{ end }}",
             "hostIP: 127.0.0.1",
-            "{{ $ip := index ( PodIPsWith .spec.nodeName false ( or .metadata.uid \"\" ) ( or .metadata.name \"\" ) ( or .metadata.namespace \"\" ) ) 0 }}",
+            '{{ $ip := index ( PodIPsWith .spec.nodeName false ( or .metadata.uid "" ) ( or .metadata.name "" ) ( or .metadata.namespace "" ) ) 0 }}',
             "podIP: {{ $ip }}",
             "podIPs: [{ip: {{ $ip }}}]",
         ]
