@@ -53,7 +53,9 @@ class ActionModule(LocalAction):
         try:
             return str(self._find_needle("templates", name))
         except AnsibleError as error:
-            raise PlatformError(f"templates: {error.message.splitlines()[0]} (wanted in a templates folder of the role or the play).") from error
+            raise PlatformError(
+                f"templates: {error.message.splitlines()[0]} (wanted in a templates folder of the role or the play)."
+            ) from error
 
     def _admitted(self, documents: list[t.Any], task_vars: dict[str, t.Any]) -> list[t.Any]:
         """As the distribution takes them: on OpenShift pods name no user, and what would be refused there is not sent."""
