@@ -58,8 +58,8 @@ def _same(asked: t.Any, there: t.Any, owned: Json) -> bool:
 
 def _field(asked: Json, there: Json, name: str, owned: Json) -> bool:
     if name not in there:
-        # Go leaves a zero out when it writes; that the field is still ours says that nobody has taken it away.
-        return not owned and (asked[name] is False or asked[name] == "" or (isinstance(asked[name], int) and asked[name] == 0))
+        # Go leaves a zero and an empty list out when it writes; that the field is still ours says that nobody has taken it away.
+        return not owned and asked[name] in (0, "", [])
     return _same(asked[name], there[name], owned)
 
 

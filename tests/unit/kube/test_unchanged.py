@@ -233,9 +233,9 @@ def test_an_edited_document_is_sent(edit: Callable[[Json], None]) -> None:
     assert would_change(document, live(), "ours")
 
 
-@pytest.mark.parametrize("zero", [0, False, ""])
-def test_a_zero_that_the_server_leaves_out_is_there(zero: int | bool | str) -> None:
-    """A probe's ``initialDelaySeconds: 0`` is owned and not shown; without this every workload was sent again in every run."""
+@pytest.mark.parametrize("zero", [0, False, "", []])
+def test_a_zero_that_the_server_leaves_out_is_there(zero: int | bool | str | list[str]) -> None:
+    """A probe's ``initialDelaySeconds: 0`` and ``tolerations: []`` are owned and not shown; without this every workload was sent again in every run."""
     document: Json = {"apiVersion": "v1", "kind": "Thing", "metadata": {"name": "it"}, "spec": {"field": zero, "other": 1}}
     entry = {"manager": "m", "operation": "Apply", "apiVersion": "v1", "fieldsV1": {"f:spec": {"f:field": {}, "f:other": {}}}}
     there: Json = {"metadata": {"name": "it", "managedFields": [entry]}, "spec": {"other": 1}}
