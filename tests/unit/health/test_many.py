@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import datetime
+from email.utils import format_datetime
 from types import SimpleNamespace
 from typing import Any
 
@@ -31,7 +32,7 @@ class Client:
     """Counts what is asked; ``status`` is what a kubelet's address answers, 0 for well."""
 
     def __init__(self, status: int = 0) -> None:
-        self.lists = 0
+        self.lists = self.versions = 0
         self.kubelets: list[str] = []
         self.status = status
 
@@ -41,6 +42,10 @@ class Client:
     def list(self, _resource: Resource, _namespace: str | None) -> dict[str, Any]:
         self.lists += 1
         return {"items": [{"metadata": {"name": f"number-{self.lists}"}}]}
+
+    def request(self, _method: str, _path: str, timeout: float) -> tuple[int, dict[str, str], dict[str, Any]]:
+        self.versions += 1
+        return 200, {"Date": format_datetime(datetime.datetime.fromtimestamp(NOW, datetime.UTC), usegmt=True)}, {}
 
     def text(self, path: str, timeout: float) -> str:
         self.kubelets.append(path.split("/")[4])
@@ -62,6 +67,14 @@ def test_the_first_look_of_the_last_check_takes_the_list_that_is_there_and_a_sec
     assert cluster.objects("Node")[0]["metadata"]["name"] == "number-2", "still fresh"
     clock.time += 1.0
     assert cluster.objects("Node")[0]["metadata"]["name"] == "number-3", "outside a check a list serves for a second, as ever"
+
+
+def test_the_servers_time_is_asked_for_once() -> None:
+    client, clock = Client(), Clock()
+    cluster = Cluster(client, clock)  # type: ignore[arg-type]
+    began = cluster.now()
+    clock.time += 20.0
+    assert (began, cluster.now(), client.versions) == (NOW, NOW + 20.0, 1)
 
 
 def lease(seconds_ago: float) -> dict[str, Any]:
