@@ -68,6 +68,12 @@ redis-server:
 promtool:
 	@command -v promtool >/dev/null || { apt-get update -qq && RUNLEVEL=1 apt-get install -y -qq --no-install-recommends prometheus; }
 
+KWOK := v0.8.0
+.PHONY: kwok
+kwok: ## nodes and pods without servers, for tests/large (a Go module, some minutes of compiling, once)
+	@[ -x $(CACHE)/bin/kwok-$(KWOK) ] || { folder=$$(mktemp -d); GOFLAGS=-mod=mod GOBIN=$$folder go install sigs.k8s.io/kwok/cmd/kwok@$(KWOK); mv $$folder/kwok $(CACHE)/bin/kwok-$(KWOK); rmdir $$folder; }
+	@ln -sfn kwok-$(KWOK) $(CACHE)/bin/kwok
+
 .PHONY: registry
 registry:
 	@{ command -v skopeo && command -v docker-registry; } >/dev/null || { apt-get update -qq && RUNLEVEL=1 apt-get install -y -qq --no-install-recommends skopeo docker-registry; }
@@ -83,9 +89,10 @@ podman:
 unit: $(VENV)/ready redis-server promtool registry ## the fast tests: no cluster, servers on loopback at most
 	$(BIN)/pytest tests/unit
 
-test: lint sanity redis-server promtool registry postgresql-server up ## everything CI runs: lint, sanity, the platform itself, molecule, unit, redis and cluster tests
+test: lint sanity redis-server promtool registry postgresql-server kwok up ## everything CI runs: lint, sanity, the platform itself, molecule, unit, redis and cluster tests
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/molecule test --all $(OTHERS:%=--exclude %)
-	$(BIN)/pytest -n 4 --dist worksteal -m "not slow" --ignore tests/cluster tests
+	$(BIN)/pytest -n 4 --dist worksteal -m "not slow" --ignore tests/cluster --ignore tests/large tests
+	$(BIN)/pytest tests/large  # in one process: its tests go on from each other
 	$(BIN)/pytest -n 2 --dist loadfile -m "not slow and not alone" tests/cluster
 	$(BIN)/pytest -m "not slow and alone" tests/cluster  # one by one: there is one cluster, and these break it
 
@@ -113,7 +120,7 @@ compose: podman up ## compose.dev.yml on podman, with the images of the local cl
 
 test-all: test operator podman ## and what is slow by nature: long chaos, every step of a kill, the cluster from nothing, the package, the benchmarks
 	$(PLAYBOOK) -i inventories/local playbooks/images.yml -e '{"postgresql_backup_storage": {"volume": {"size": "512Mi"}}}'
-	$(BIN)/pytest -n 4 --dist worksteal -m "slow and not mesh and not monitoring" --ignore tests/cluster tests
+	$(BIN)/pytest -n 4 --dist worksteal -m "slow and not mesh and not monitoring" --ignore tests/cluster --ignore tests/large tests
 	$(BIN)/pytest -m "slow and not mesh and not monitoring and not operator" tests/cluster
 	$(MAKE) down
 	$(MAKE) package bench
@@ -121,7 +128,7 @@ test-all: test operator podman ## and what is slow by nature: long chaos, every 
 bill: $(VENV)/ready ## every image with digest and every file with checksum that any of the inventories needs: rendered/bill.json
 	for each in inventories/*/; do $(PLAYBOOK) -i "$$each" playbooks/bill.yml || exit 1; done
 
-bench: redis-server up ## measure against the rivals; writes benchmarks/results.json
+bench: redis-server kwok up ## measure against the rivals; writes benchmarks/results.json
 	$(BIN)/python benchmarks/run.py
 
 docs: $(VENV)/ready ## regenerate the variable tables of the roles' READMEs and the tables of states

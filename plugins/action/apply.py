@@ -12,7 +12,7 @@ from ansible_collections.progressive.platform.plugins.module_utils._kube import 
 from ansible_collections.progressive.platform.plugins.module_utils._kube.bundle import parse, read
 from ansible_collections.progressive.platform.plugins.module_utils._run import PlatformError, Result
 from ansible_collections.progressive.platform.plugins.plugin_utils._local_action import LocalAction
-from ansible_collections.progressive.platform.plugins.plugin_utils._templates import documents
+from ansible_collections.progressive.platform.plugins.plugin_utils._templates import computed, documents
 
 
 class ActionModule(LocalAction):
@@ -35,16 +35,12 @@ class ActionModule(LocalAction):
         names, files = args.pop("templates", None) or [], args.pop("files", None) or []
         bundle: list[t.Any] = []
         if args.get("state") != "absent":  # a set knows its members, and its variables may be gone
-            for name in [names] if isinstance(names, str) else names:
-                try:
-                    file = self._find_needle("templates", name)
-                except AnsibleError as error:
-                    raise PlatformError(
-                        f"templates: {error.message.splitlines()[0]} (wanted in a templates folder of the role or the play)."
-                    ) from error
-                bundle += documents(self._templar, file, task_vars)
-            for file in files:
-                bundle += read(Path(file))
+            found = [self._template(name) for name in ([names] if isinstance(names, str) else names)]
+            variables = computed(self._templar, found, task_vars)
+            for file in found:
+                bundle += documents(self._templar, file, variables)
+            for path in files:
+                bundle += read(Path(path))
         definition = args.get("definition")
         if "force" not in args and "platform_apply_force" in task_vars:
             args["force"] = self._templar.template(task_vars["platform_apply_force"])
@@ -52,6 +48,14 @@ class ActionModule(LocalAction):
         if self._connection.transport != "local":
             args["definition"], args["sealed"] = apply.seal(args["definition"])
         return args
+
+    def _template(self, name: str) -> str:
+        try:
+            return str(self._find_needle("templates", name))
+        except AnsibleError as error:
+            raise PlatformError(
+                f"templates: {error.message.splitlines()[0]} (wanted in a templates folder of the role or the play)."
+            ) from error
 
     def _admitted(self, documents: list[t.Any], task_vars: dict[str, t.Any]) -> list[t.Any]:
         """As the distribution takes them: on OpenShift pods name no user, and what would be refused there is not sent."""

@@ -36,7 +36,9 @@ class ActionModule(LocalAction):
             return []
         variables = _roles.role_variables(self._templar, task_vars, role)
         try:
-            checks = yaml.safe_load(_roles.render(self._templar, path, variables)) or []
+            # A hundred agents' checks take the parser written in Python seconds.
+            text = _roles.render(self._templar, path, variables)
+            checks = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)) or []  # noqa: S506 both are safe
         except Exception as error:  # templates fail in as many ways as there are filters
             raise PlatformError(f"The checks of role {role} cannot be rendered ({path}): {error}") from error
         if not isinstance(checks, list) or not all(isinstance(check, dict) for check in checks):

@@ -8,7 +8,7 @@ import typing as t
 
 from ansible_collections.progressive.platform.plugins.module_utils._preflight.preflight import ARGUMENTS, run
 from ansible_collections.progressive.platform.plugins.module_utils._preflight.rules import Role
-from ansible_collections.progressive.platform.plugins.plugin_utils._examine import examine_documents, examine_variables
+from ansible_collections.progressive.platform.plugins.plugin_utils._examine import examine_documents, examine_variables, names_apart
 from ansible_collections.progressive.platform.plugins.plugin_utils._local_action import LocalAction
 
 
@@ -24,6 +24,7 @@ class ActionModule(LocalAction):
         names = [name.strip() for name in roles.split(",")] if isinstance(roles, str) else list(roles)
         roles_seen: dict[str, Role] = {}
         findings, needs = examine_variables(self._templar, task_vars, names, roles_seen)
+        findings += names_apart(self._templar, task_vars)
         wanted = str(args.get("analysis") or "changed")
         if wanted != "never" and not any(not finding.warning for finding in findings):
             findings += examine_documents(self._templar, task_vars, names, roles_seen, again=wanted == "always")

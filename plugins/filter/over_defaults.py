@@ -52,15 +52,17 @@ def over_defaults(items: t.Any, *layers: t.Any) -> dict[str, t.Any]:
     for given in (items, *layers):
         if not isinstance(given, Mapping):
             raise AnsibleFilterError(f"over_defaults wants dictionaries, not {type(given).__name__}: {given!r}")
-    complete: dict[str, t.Any] = {}
-    for name, item in items.items():
-        if item is None:
-            continue
-        below: t.Any = {}
-        for layer in layers:
-            below = _merge(below, _named(layer, str(name)))
-        complete[name] = _merge(below, item)
-    return complete
+    # Merged once, into plain dictionaries: Ansible's own look at each value for a template anew, and there may be a hundred items.
+    below: t.Any = {}
+    for layer in layers:
+        below = _merge(below, _plain(layer))
+    return {name: _merge(_named(below, str(name)), item) for name, item in items.items() if item is not None}
+
+
+def _plain(value: t.Any) -> t.Any:
+    if isinstance(value, Mapping):
+        return {key: _plain(inner) for key, inner in value.items()}
+    return [_plain(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _merge(below: t.Any, above: t.Any) -> t.Any:

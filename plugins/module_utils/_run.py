@@ -49,14 +49,17 @@ class Progress:
     """Tells the progress callback what a long wait is waiting for: one JSON line ``{component, message, done}`` an event.
 
     The callback names the file in the environment; without a callback nothing is written. Messages never hold secrets.
+    ``cluster`` stands before the component where a run has several of them, which write into one file.
     """
 
-    def __init__(self, path: str | None = None) -> None:
+    def __init__(self, path: str | None = None, cluster: str = "") -> None:
         self.path = path if path is not None else os.environ.get(PROGRESS_FILE, "")
+        self.cluster = cluster
 
     def report(self, component: str, message: str, done: bool = False) -> None:
         if self.path:
-            line = json.dumps({"component": component, "message": message, "done": done}) + "\n"
+            name = f"{self.cluster}: {component}" if self.cluster else component
+            line = json.dumps({"component": name, "message": message, "done": done}) + "\n"
             with open(self.path, "a", encoding="utf-8") as file:
                 file.write(line)
 

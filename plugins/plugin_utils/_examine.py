@@ -63,6 +63,22 @@ def examine_variables(
     return found, {**offline.needs(roles), "deprecated": [[use.what.api_version, use.what.kind, use.whom] for use in old]}
 
 
+def names_apart(templar: Templar, task_vars: Mapping[str, t.Any]) -> list[Finding]:
+    """Hosts of one run that call themselves the same would write their reports, manifests and snapshots over each other's.
+
+    Who is called as the inventory calls it is asked nothing: the variables of every other host cost milliseconds each.
+    """
+    host, hosts = task_vars.get("inventory_hostname"), task_vars.get("ansible_play_hosts_all") or []
+    name = templar.template(task_vars.get("platform_name", host))
+    if name == host or len(hosts) < 2:
+        return []
+    others = [other for other in hosts if other != host and task_vars["hostvars"][other].get("platform_name", other) == name]
+    if not others:
+        return []
+    allowed, remedy = "a name of its own for every host", "Leave it out: it is the host's name in the inventory then."
+    return [Finding("platform_name", f"{name}, which {', '.join(others[:3])} is called too", allowed, remedy)]
+
+
 def role_of(templar: Templar, task_vars: Mapping[str, t.Any], name: str) -> Role:
     """The role with its variables' values; those that cannot be computed apart, with the reason."""
     short = name.rpartition(".")[2]

@@ -11,7 +11,7 @@ import typing as t
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.module_utils.common.parameters import remove_values
 from ansible.plugins.action import ActionBase
-from ansible_collections.progressive.platform.plugins.module_utils._run import Context, PlatformError, Result, Run
+from ansible_collections.progressive.platform.plugins.module_utils._run import Context, PlatformError, Progress, Result, Run
 
 
 class LocalAction(ActionBase):
@@ -25,6 +25,7 @@ class LocalAction(ActionBase):
 
     _requires_connection = False
     _supports_check_mode = True
+    _cluster = ""  # the host's name where the play has several, all of which report their progress
 
     def prepare(self, args: dict[str, t.Any], task_vars: dict[str, t.Any]) -> dict[str, t.Any]:
         """What only the controller can do (rendering templates, reading its files); returns the module's arguments."""
@@ -33,6 +34,8 @@ class LocalAction(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> Result:
         result: Result = super().run(tmp, task_vars)
         variables = task_vars or {}
+        if len(variables.get("ansible_play_hosts_all") or []) > 1:
+            self._cluster = str(variables["inventory_hostname"])
         try:
             args = self._on_our_cluster(self.prepare(dict(self._task.args), variables), variables)
         except PlatformError as error:
@@ -59,7 +62,7 @@ class LocalAction(ActionBase):
         try:
             outcome = type(self).run_function(
                 checked.validated_parameters,
-                Context(check=bool(self._task.check_mode), diff=bool(self._task.diff)),
+                Context(check=bool(self._task.check_mode), diff=bool(self._task.diff), progress=Progress(cluster=self._cluster)),
             )
         except PlatformError as error:
             outcome = {"failed": True, "msg": error.message, **error.details}

@@ -13,7 +13,7 @@ from ansible.template import Templar
 from ansible_collections.progressive.platform.plugins.module_utils._kube.apply import CLUSTER_WIDE
 from ansible_collections.progressive.platform.plugins.module_utils._kube.bundle import Document
 from ansible_collections.progressive.platform.plugins.plugin_utils import _roles
-from ansible_collections.progressive.platform.plugins.plugin_utils._templates import documents
+from ansible_collections.progressive.platform.plugins.plugin_utils._templates import computed, documents
 
 # Their documents hold what other tasks have gathered before, and nothing of the mesh.
 LEFT_OUT = {"monitoring", "operator"}
@@ -31,9 +31,10 @@ def rendered(templar: Templar, task_vars: Mapping[str, t.Any], roles: Sequence[s
         if services:
             source, templates = "workload", "__workload_templates"
             variables = _roles.role_variables(templar, {**variables, "workload_set": role, "workload_services": services}, source)
-        names = value(templar, variables, templates) or []
-        for name in names:
-            for document in documents(templar, str(_roles.role_path(source) / "templates" / name), variables):
+        files = [str(_roles.role_path(source) / "templates" / name) for name in value(templar, variables, templates) or []]
+        variables = computed(templar, files, variables)
+        for file in files:
+            for document in documents(templar, file, variables):
                 if document["kind"] not in CLUSTER_WIDE:
                     document.setdefault("metadata", {}).setdefault("namespace", str(namespace))
                 found.append((role, document))

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import threading
@@ -75,20 +76,36 @@ class Endpoint(t.NamedTuple):
 
 
 class Cluster:
-    """Reads of one call; thread-safe. Checks that run side by side share lists that are younger than FRESH seconds."""
+    """Reads of one call; thread-safe. Checks that run side by side share lists that are younger than FRESH seconds.
+
+    With very many checks the last begin when such a list is old: a check's first look takes one of this call, whatever its age. What is red is looked at
+    anew.
+    """
 
     def __init__(self, client: Client, clock: Clock) -> None:
         self.client = client
         self.clock = clock
         self._lists: dict[tuple[str, str | None], _Entry] = {}
+        self._look = threading.local()
+        self._ahead: float | None = None  # what its wall clock is ahead of ours
+        self._asking = threading.Lock()
         self._lock = threading.Lock()
+
+    @contextlib.contextmanager
+    def look(self, first: bool) -> Iterator[None]:
+        """In this thread, whether what is read is for a check that has not looked before."""
+        self._look.first = first
+        try:
+            yield
+        finally:
+            self._look.first = False
 
     def objects(self, kind: str, namespace: str | None = None) -> list[Object]:
         """All objects of a kind, in a namespace or everywhere. A kind's ``kind`` is filled in, which lists leave out."""
         with self._lock:
             entry = self._lists.setdefault((kind, namespace), _Entry())
         with entry.lock:
-            if self.clock.now() - entry.at >= FRESH:
+            if entry.at == float("-inf") or (self.clock.now() - entry.at >= FRESH and not getattr(self._look, "first", False)):
                 resource = self.client.resource(API_VERSIONS.get(kind, "v1"), kind)
                 asked = self.clock.now()
                 entry.items = [{"kind": kind, **item} for item in self.client.list(resource, namespace)["items"]]
@@ -101,8 +118,11 @@ class Cluster:
 
     def now(self) -> float:
         """The API server's wall clock, in seconds since 1970: ages of its objects are told by its own time."""
-        headers = self.client.request("GET", "/version", timeout=LIST_TIMEOUT)[1]
-        return parsedate_to_datetime(str(headers["Date"])).timestamp()
+        with self._asking:  # once a call; every workload's check tells ages
+            if self._ahead is None:
+                headers = self.client.request("GET", "/version", timeout=LIST_TIMEOUT)[1]
+                self._ahead = parsedate_to_datetime(str(headers["Date"])).timestamp() - self.clock.now()
+            return self._ahead + self.clock.now()
 
     def http(
         self, at: Endpoint, method: str, path: str, until: float, body: t.Any = None, headers: Mapping[str, str] | None = None

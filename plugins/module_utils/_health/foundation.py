@@ -37,6 +37,7 @@ except ImportError:  # pragma: no cover - ansible-core itself needs PyYAML; only
     yaml = None  # type: ignore[assignment]
 
 ZONE = "topology.kubernetes.io/zone"
+MANY = 100  # nodes; above, only kubelets whose lease is not fresh are asked one by one
 LEASE_SHARE = 0.625  # of a lease's duration: a kubelet renews after a quarter of it, so more than one renewal is missing
 RUNS_MANY = ("ReplicaSet", "StatefulSet")  # controllers whose pods a drain evicts and waits for
 DAY = 86400.0  # seconds
@@ -78,10 +79,10 @@ def nodes(options: Options, scene: Scene, until: float) -> Finding:
     found = scene.cluster.objects("Node")
     leases = {name_of(lease): lease for lease in scene.cluster.objects("Lease", "kube-node-lease")}
     now = scene.cluster.now()
-    with ThreadPoolExecutor(8) as pool:
-        silent = pool.map(lambda node: kubelet_problem(scene, name_of(node), until), found)
+    silent = kubelet_problems(scene, [name_of(node) for node in found if doubtful(leases.get(name_of(node)), now, len(found))], until)
     problems = []
-    for node, kubelet in zip(found, silent, strict=True):
+    for node in found:
+        kubelet = silent.get(name_of(node), "")
         problems += node_problems(node, leases.get(name_of(node)), now) or ([kubelet] if kubelet else [])
     zones = Counter(zone for node in found if (zone := labels_of(node).get(ZONE)))
     if len(found) < options["minimum"]:
@@ -93,13 +94,34 @@ def nodes(options: Options, scene: Scene, until: float) -> Finding:
     return verdict(expected, f"{ready} of {plural(len(found), 'node')} Ready", problems, {"zones": dict(zones)})
 
 
-def kubelet_problem(scene: Scene, node: str, until: float) -> str:
-    """A killed kubelet shows here at once, in the node's conditions only after the grace period (40-50 s)."""
+def doubtful(lease: Object | None, now: float, count: int) -> bool:
+    """Whether a kubelet is asked itself: each of a few, and of many those that have not just renewed their lease, which every kubelet does in time."""
+    if count <= MANY or lease is None:
+        return True
+    duration, renewed = float(lease["spec"].get("leaseDurationSeconds") or 40), lease["spec"].get("renewTime")
+    return not renewed or now - datetime.fromisoformat(renewed).timestamp() > duration / 4
+
+
+def kubelet_problems(scene: Scene, nodes: Sequence[str], until: float) -> dict[str, str]:
+    """What is wrong with kubelets that do not answer, by node. Who may not ask the first may ask none of them."""
+    if not nodes:
+        return {}
+    first = kubelet_problem(scene, nodes[0], until)
+    if first is None:
+        return {}
+    with ThreadPoolExecutor(8) as pool:
+        others = pool.map(lambda node: kubelet_problem(scene, node, until) or "", nodes[1:])
+        return dict(zip(nodes, [first, *others], strict=True))
+
+
+def kubelet_problem(scene: Scene, node: str, until: float) -> str | None:
+    """A killed kubelet shows here at once, in the node's conditions only after the grace period (40-50 s). None: asking is not allowed."""
     try:
         scene.cluster.client.text(quote("api", "v1", "nodes", node, "proxy", "healthz"), timeout=min(5.0, until - scene.clock.now()))
     except ApiError as error:
-        if error.status not in (401, 403):  # without the right to ask, the lease has to do
-            return f"the kubelet of node {node} does not answer: {error.server_message}"
+        if error.status in (401, 403):  # without the right to ask, the lease has to do
+            return None
+        return f"the kubelet of node {node} does not answer: {error.server_message}"
     return ""
 
 

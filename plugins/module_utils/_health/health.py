@@ -55,8 +55,12 @@ def run(params: Params, context: Context) -> Outcome:
     with connect(params, context.clock) as client:
         scene = Scene(Cluster(client, context.clock), context.clock, context.check, params)
 
+        looked: set[int] = set()
+
         def look(check: Check, until: float) -> Finding:
-            return KINDS[check.kind].look(check.options, scene, until)
+            with scene.cluster.look(first=id(check) not in looked):
+                looked.add(id(check))
+                return KINDS[check.kind].look(check.options, scene, until)
 
         begin = context.clock.now()
         results = run_checks(checks, look, patience, context.clock, context.progress)

@@ -18,6 +18,7 @@ import base64
 import json
 import os
 import re
+import threading
 import typing as t
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -272,6 +273,8 @@ class Engine:
         self._scopes: dict[tuple[str, str], bool] = {}
         self._new_groups: set[str] = set()
         self._applied: dict[Key, Change] = {}
+        self._read: dict[Key, Json | None] = {}
+        self._reading = threading.Lock()
 
     def present(self, documents: list[Document], prune: bool) -> Result:
         self.secrets = masks.secret_values(documents)
@@ -454,9 +457,13 @@ class Engine:
 
     def _live(self, kind: str, namespace: str, name: str) -> Json | None:
         """The ConfigMap or Secret a pod template refers to: as this run left it, else as the server has it."""
-        change = self._applied.get(Key("", kind, namespace, name))
+        key = Key("", kind, namespace, name)
+        change = self._applied.get(key)
         if change is None:
-            return self.client.find(self.client.resource("v1", kind).path(namespace, name))
+            with self._reading:  # a hundred workloads may refer to one, and are applied side by side
+                if key not in self._read:
+                    self._read[key] = self.client.find(self.client.resource("v1", kind).path(namespace, name))
+                return self._read[key]
         after = change.after
         if after is not None and change.changed and self.context.check:  # the version it will have is not known yet
             return {**after, "metadata": {**after["metadata"], "resourceVersion": "will change"}}

@@ -248,12 +248,14 @@ def _autoscaler(item: Json) -> Readiness:
         return pending(_why(found, "AbleToScale"))
     scaling = found.get("ScalingActive") or {}
     # Metrics come a minute after the pods, and 0 replicas may be intended: a rollout need not wait for either.
-    later = scaling.get("reason") == "ScalingDisabled" or str(scaling.get("reason", "")).startswith("FailedGet")
+    blind = str(scaling.get("reason", "")).startswith("FailedGet")
+    later = scaling.get("reason") == "ScalingDisabled" or blind
     if _false(found, "ScalingActive") and not later:
         return pending(_why(found, "ScalingActive"))
     # A Deployment without replicas of its own begins with one, which is ready long before its autoscaler asks for the minimum.
     least = int((item.get("spec") or {}).get("minReplicas") or 1)
-    asked = _count(item, "desiredReplicas")
+    # Without metrics it never asks for anything as long as there are enough: what there is then counts, or the wait would not end.
+    asked = max(_count(item, "desiredReplicas"), _count(item, "currentReplicas") if blind else 0)
     return pending(f"asks for {asked} of at least {least} pods") if asked < least and scaling.get("reason") != "ScalingDisabled" else READY
 
 

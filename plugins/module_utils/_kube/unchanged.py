@@ -57,7 +57,10 @@ def _same(asked: t.Any, there: t.Any, owned: Json) -> bool:
 
 
 def _field(asked: Json, there: Json, name: str, owned: Json) -> bool:
-    return name in there and _same(asked[name], there[name], owned)
+    if name not in there:
+        # Go leaves a zero and an empty list out when it writes; that the field is still ours says that nobody has taken it away.
+        return not owned and asked[name] in (0, "", [])
+    return _same(asked[name], there[name], owned)
 
 
 def _same_items(asked: list[t.Any], there: list[t.Any], owned: Json) -> bool:

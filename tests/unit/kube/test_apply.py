@@ -7,14 +7,17 @@ from __future__ import annotations
 import stat
 import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible_collections.progressive.platform.plugins.module_utils._kube import apply, graph, secret
+from ansible_collections.progressive.platform.plugins.module_utils._kube.applyset import ApplySet
 from ansible_collections.progressive.platform.plugins.module_utils._kube.bundle import Key, load
 from ansible_collections.progressive.platform.plugins.module_utils._kube.client import ApiError
+from ansible_collections.progressive.platform.plugins.module_utils._kube.discovery import Resource
 from ansible_collections.progressive.platform.plugins.module_utils._run import Context, PlatformError
 
 DEPLOYMENT = Key("apps", "Deployment", "shop", "web")
@@ -286,3 +289,23 @@ def webhook(policy: str, **managers: list[str]) -> dict[str, Any]:
 def test_a_webhook_that_its_controller_closed_stays_closed(there: dict[str, Any], sent: dict[str, str]) -> None:
     document = {"kind": "ValidatingWebhookConfiguration", "webhooks": [{"name": "check", "failurePolicy": "Ignore"}]}
     assert apply.closed_by_controller(document, there, "ours")["webhooks"] == [{"name": "check", **sent}]
+
+
+def test_what_many_workloads_refer_to_is_read_once() -> None:
+    class Client:
+        def __init__(self) -> None:
+            self.asked: list[str] = []
+
+        def resource(self, _version: str, kind: str) -> Any:
+            return Resource("v1", kind, f"{kind.lower()}s", True)
+
+        def find(self, path: str) -> None:
+            self.asked.append(path)
+
+    client = Client()
+    engine = apply.Engine(client, ApplySet("agents", "shop"), Context())  # type: ignore[arg-type]
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda _number: engine._live("Secret", "shop", "redis-auth"), range(100)))
+    assert found == [None] * 100 and client.asked == ["/api/v1/namespaces/shop/secrets/redis-auth"]
+    engine._live("ConfigMap", "shop", "redis-auth")
+    assert len(client.asked) == 2

@@ -57,6 +57,7 @@ def rolled(replicas: int = 3, **more: int) -> dict[str, Any]:
 
 
 REVISIONS = {"currentRevision": "b", "updateRevision": "b"}
+BLIND = condition("ScalingActive", "False", "FailedGetResourceMetric")
 EXCEEDED = condition("Progressing", "False", "ProgressDeadlineExceeded")
 QUOTA = condition("ReplicaFailure", "True", "FailedCreate", message="exceeded quota: q")
 PARENT = {"parentRef": {"name": "gw"}, "conditions": [condition("Accepted"), condition("ResolvedRefs")]}
@@ -174,6 +175,12 @@ PARENT = {"parentRef": {"name": "gw"}, "conditions": [condition("Accepted"), con
             "",
         ),
         (item("HorizontalPodAutoscaler", conditions(condition("ScalingActive", "False", "ScalingDisabled"))), READY, ""),
+        (item("HorizontalPodAutoscaler", {**conditions(BLIND), "desiredReplicas": 0, "currentReplicas": 1}, minReplicas=1), READY, ""),
+        (
+            item("HorizontalPodAutoscaler", {**conditions(BLIND), "desiredReplicas": 0, "currentReplicas": 1}, minReplicas=2),
+            PENDING,
+            "asks for 1 of at least 2",
+        ),
         (item("HorizontalPodAutoscaler", None), PENDING, "not seen it yet"),
         (item("Service", {"loadBalancer": {}}, type="ClusterIP"), READY, ""),
         (item("Service", {"loadBalancer": {}}, type="LoadBalancer"), PENDING, "no address"),

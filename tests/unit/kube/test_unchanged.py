@@ -231,3 +231,16 @@ def test_an_edited_document_is_sent(edit: Callable[[Json], None]) -> None:
     document = copy.deepcopy(DOCUMENT)
     edit(document)
     assert would_change(document, live(), "ours")
+
+
+@pytest.mark.parametrize("zero", [0, False, "", []])
+def test_a_zero_that_the_server_leaves_out_is_there(zero: int | bool | str | list[str]) -> None:
+    """A probe's ``initialDelaySeconds: 0`` and ``tolerations: []`` are owned and not shown; without this every workload was sent again in every run."""
+    document: Json = {"apiVersion": "v1", "kind": "Thing", "metadata": {"name": "it"}, "spec": {"field": zero, "other": 1}}
+    entry = {"manager": "m", "operation": "Apply", "apiVersion": "v1", "fieldsV1": {"f:spec": {"f:field": {}, "f:other": {}}}}
+    there: Json = {"metadata": {"name": "it", "managedFields": [entry]}, "spec": {"other": 1}}
+    assert not would_change(document, there, "m")
+    for sent in ({"field": 1, "other": 1}, {"field": None, "other": 1}, {"field": {}, "other": 1}):
+        assert would_change({**document, "spec": sent}, there, "m"), "no zero, so the server is asked"
+    lost = {**entry, "fieldsV1": {"f:spec": {"f:other": {}}}}
+    assert would_change(document, {**there, "metadata": {"name": "it", "managedFields": [lost]}}, "m"), "somebody took the field away"
