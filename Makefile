@@ -71,7 +71,7 @@ promtool:
 KWOK := v0.8.0
 .PHONY: kwok
 kwok: ## nodes and pods without servers, for tests/large (a Go module, some minutes of compiling, once)
-	@[ -x $(CACHE)/bin/kwok-$(KWOK) ] || { folder=$$(mktemp -d); GOFLAGS=-mod=mod GOBIN=$$folder go install sigs.k8s.io/kwok/cmd/kwok@$(KWOK); mv $$folder/kwok $(CACHE)/bin/kwok-$(KWOK); rmdir $$folder; }
+	@mkdir -p $(CACHE)/bin; [ -x $(CACHE)/bin/kwok-$(KWOK) ] || { folder=$$(mktemp -d); GOFLAGS=-mod=mod GOBIN=$$folder go install sigs.k8s.io/kwok/cmd/kwok@$(KWOK); mv $$folder/kwok $(CACHE)/bin/kwok-$(KWOK); rmdir $$folder; }
 	@ln -sfn kwok-$(KWOK) $(CACHE)/bin/kwok
 
 .PHONY: registry
