@@ -108,7 +108,9 @@ class Builder:
         self.context = context
         # Mounts and locks of a storage belong on a filesystem that a restart of the machine empties.
         runtime = Path("/run" if os.geteuid() == 0 else os.environ.get("XDG_RUNTIME_DIR") or job.cache)
-        self.buildah = Buildah(job.cache / "storage", runtime / "progressive-platform-buildah", private=os.geteuid() == 0)
+        # Each cache has its own: two storages with one would take each other's locks for theirs.
+        runroot = runtime / f"progressive-platform-buildah-{digest([str(job.cache)])}"
+        self.buildah = Buildah(job.cache / "storage", runroot, private=os.geteuid() == 0)
         self.docker = Docker()
         self.skopeo = Skopeo(
             authfile=job.authfile,

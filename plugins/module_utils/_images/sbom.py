@@ -25,7 +25,7 @@ def ready() -> None:
     except ImportError as error:
         raise PlatformError(
             f"cyclonedx-python-lib is wanted on the machine that builds images, for their bills of materials, and cannot be imported ({error}). "
-            "Install it there: pip install 'cyclonedx-python-lib>=8'."
+            "Install it there: pip install 'cyclonedx-python-lib>=11.6'."
         ) from error
 
 
@@ -63,7 +63,7 @@ def make(reference: str, digest: str, contents: Contents) -> str:
 
 
 def _component(package: Package, contents: Contents) -> t.Any:
-    from cyclonedx.factory.license import LicenseFactory
+    from cyclonedx.contrib.license.factories import LicenseFactory
     from cyclonedx.model.component import Component, ComponentType
     from packageurl import PackageURL
 
