@@ -13,7 +13,7 @@ WATCHED := ["baseline", "postgresql", "mongodb", "redis_cluster", "app", "agents
 OTHERS := istio gateway monitoring tracing autoscaling operator
 COPY := build/collection/ansible_collections/progressive/platform
 
-.PHONY: help up down status kubeconfig test test-all mesh monitoring operator compose lint sanity unit bill bench docs site package clean
+.PHONY: help up down status kubeconfig test test-all mesh monitoring operator compose cosign lint sanity unit bill bench docs site package clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -70,7 +70,7 @@ promtool:
 
 .PHONY: registry
 registry:
-	@{ command -v skopeo && command -v docker-registry; } >/dev/null || { apt-get update -qq && RUNLEVEL=1 apt-get install -y -qq --no-install-recommends skopeo docker-registry; }
+	@{ command -v skopeo && command -v docker-registry && command -v buildah; } >/dev/null || { apt-get update -qq && RUNLEVEL=1 apt-get install -y -qq --no-install-recommends skopeo docker-registry buildah; }
 
 .PHONY: postgresql-server
 postgresql-server:
@@ -106,6 +106,10 @@ operator: up ## the operator's image, its scenario, and what it does on the clus
 	$(PLAYBOOK) -i inventories/local playbooks/images.yml -e platform_operator=true
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/molecule test -s operator
 	$(BIN)/pytest -m operator tests/cluster
+
+cosign: $(VENV)/ready registry ## cosign from its Go module (many minutes of compiling, once), and the test that signs and verifies with it
+	@[ -x $(CACHE)/tools/cosign ] || GOBIN=$(CACHE)/tools CGO_ENABLED=0 go install -trimpath -ldflags "-s -w" github.com/sigstore/cosign/v2/cmd/cosign@v2.4.3
+	PATH="$(CACHE)/tools:$$PATH" $(BIN)/pytest tests/unit/images/test_publish.py -k cosign
 
 compose: podman up ## compose.dev.yml on podman, with the images of the local cluster
 	$(PLAYBOOK) -i inventories/local playbooks/images.yml -e platform_monitoring=true

@@ -66,9 +66,9 @@ class Faults:
                     self.close_connection = True
                     return
                 if fault is not None:
-                    self.answer(
-                        fault, [("Content-Type", "application/json")], b'{"errors":[{"code":"UNKNOWN","message":"made by a test"}]}'
-                    )
+                    code, message = SAID.get(fault, ("UNKNOWN", "made by a test"))
+                    said = json.dumps({"errors": [{"code": code, "message": message}]}).encode()
+                    self.answer(fault, [("Content-Type", "application/json")], said)
                     return
                 ahead = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
                 ahead.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
