@@ -145,5 +145,11 @@ package: $(VENV)/ready ## the tarball for Galaxy, checked by galaxy-importer
 	mkdir -p build && $(BIN)/ansible-galaxy collection build --force --output-path build
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m galaxy_importer.main build/progressive-platform-*.tar.gz
 
+.PHONY: ee
+ee: $(VENV)/ready podman ## the execution environment with this collection: progressive-platform-ee in podman (asks Galaxy and a registry)
+	rm -rf build/ee; mkdir -p build/ee && $(BIN)/ansible-galaxy collection build --force --output-path build/ee
+	mv build/ee/progressive-platform-*.tar.gz build/ee/progressive-platform.tar.gz
+	$(BIN)/ansible-builder build --container-runtime podman --context build/ee/context --tag progressive-platform-ee:latest
+
 clean: ## remove what make built here (not the caches)
 	rm -rf $(VENV) build .mypy_cache .pytest_cache .ruff_cache
