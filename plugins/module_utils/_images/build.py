@@ -409,7 +409,6 @@ class Builder:
             path.unlink(missing_ok=True)
             for about in path.parent.glob(f"{path.stem}.*.json"):
                 about.unlink()
-            path.with_suffix(".provenance.json").unlink(missing_ok=True)
             name, _unused, tag = path.stem.partition("-")
             if name in self.job.images and shutil.which("buildah"):
                 succeeds(self.buildah.command("rmi", f"{self.job.images[name].reference.rsplit(':', 1)[0]}:{tag}"))
