@@ -25,6 +25,7 @@ from pathlib import Path
 import pytest
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible_collections.progressive.platform.plugins.module_utils._images import arguments, publish
+from ansible_collections.progressive.platform.plugins.module_utils._images.definition import digest
 from ansible_collections.progressive.platform.plugins.module_utils._mirror import digests
 from ansible_collections.progressive.platform.plugins.module_utils._mirror.skopeo import Skopeo
 from ansible_collections.progressive.platform.plugins.module_utils._run import Context, PlatformError
@@ -107,7 +108,7 @@ def registry(tmp_path: Path) -> Iterator[Registry]:
 
 
 @pytest.fixture
-def build(source: Path, proxy: Path, tmp_path: Path, registry: Registry) -> Callable[..., Json]:
+def build(source: Path, proxy: Path, tmp_path: Path, registry: Registry) -> Iterator[Callable[..., Json]]:
     """Call the module's function with the image's options."""
     program = {"version": "v1.0.0", "package": "example.test/hello", "modules": {"example.test/hello": "v1.0.0"}}
     options = {
@@ -123,7 +124,8 @@ def build(source: Path, proxy: Path, tmp_path: Path, registry: Registry) -> Call
         assert not checked.error_messages, checked.error_messages
         return arguments.run(checked.validated_parameters, Context(check=check, clock=clock or FakeClock()))
 
-    return call
+    yield call
+    shutil.rmtree(f"/run/progressive-platform-buildah-{digest([str(tmp_path / 'cache')])}", ignore_errors=True)
 
 
 def inspect(registry: Registry, path: str, *options: str) -> Json:
@@ -431,18 +433,18 @@ def test_what_real_cosign_has_signed_it_verifies(
     subprocess.run(["cosign", "generate-key-pair"], cwd=tmp_path, check=True, capture_output=True, timeout=60)
     options = {"sign": True, "cosign_key": str(tmp_path / "cosign.key"), "cosign_options": ["--tlog-upload=false"]}
     (image,) = build(**options, platforms=["linux/amd64", "linux/arm64"])["images"]
-    name, digest = image["reference"].rpartition(":")[0], image["digest"]
+    name, whole = image["reference"].rpartition(":")[0], image["digest"]
     index = inspect(registry, "team/" + image["reference"].rpartition("/")[2])
     platforms = [it["digest"] for it in index["manifests"]]
     documents = [registry.digest(f"team/hello:{it.replace(':', '-')}.sbom") for it in platforms]
-    documents.append(registry.digest(f"team/hello:{digest.replace(':', '-')}.provenance"))
+    documents.append(registry.digest(f"team/hello:{whole.replace(':', '-')}.provenance"))
 
     def verify(wanted: str) -> bool:
         trust = ["--key", str(tmp_path / "cosign.pub"), "--insecure-ignore-tlog=true"]
         command = ["cosign", "verify", *trust, "--allow-insecure-registry", "--allow-http-registry", f"{name}@{wanted}"]
         return subprocess.run(command, capture_output=True, timeout=60).returncode == 0
 
-    assert [it for it in (digest, *platforms, *documents) if not verify(it)] == []
+    assert [it for it in (whole, *platforms, *documents) if not verify(it)] == []
     (foreign,) = build(tag="unsigned")["images"]
     assert not verify(foreign["digest"]), "another image is not signed by it"
 
