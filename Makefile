@@ -13,7 +13,7 @@ WATCHED := ["baseline", "postgresql", "mongodb", "redis_cluster", "app", "agents
 OTHERS := istio gateway monitoring tracing autoscaling operator
 COPY := build/collection/ansible_collections/progressive/platform
 
-.PHONY: help up down status kubeconfig test test-all mesh monitoring operator compose lint sanity unit bill bench docs site package clean
+.PHONY: help up down status kubeconfig test test-all mesh monitoring operator compose cosign lint sanity unit bill bench docs site package clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -76,7 +76,7 @@ kwok: ## nodes and pods without servers, for tests/large (a Go module, some minu
 
 .PHONY: registry
 registry:
-	@{ command -v skopeo && command -v docker-registry; } >/dev/null || { apt-get update -qq && RUNLEVEL=1 apt-get install -y -qq --no-install-recommends skopeo docker-registry; }
+	@{ command -v skopeo && command -v docker-registry && command -v buildah; } >/dev/null || { apt-get update -qq && RUNLEVEL=1 apt-get install -y -qq --no-install-recommends skopeo docker-registry buildah; }
 
 .PHONY: postgresql-server
 postgresql-server:
@@ -114,6 +114,10 @@ operator: up ## the operator's image, its scenario, and what it does on the clus
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/molecule test -s operator
 	$(BIN)/pytest -m operator tests/cluster
 
+cosign: $(VENV)/ready registry ## cosign from its Go module (many minutes of compiling, once), and the test that signs and verifies with it
+	@[ -x $(CACHE)/tools/cosign ] || GOBIN=$(CACHE)/tools CGO_ENABLED=0 go install -trimpath -ldflags "-s -w" github.com/sigstore/cosign/v2/cmd/cosign@v2.4.3
+	PATH="$(CACHE)/tools:$$PATH" $(BIN)/pytest tests/unit/images/test_publish.py -k cosign
+
 compose: podman up ## compose.dev.yml on podman, with the images of the local cluster
 	$(PLAYBOOK) -i inventories/local playbooks/images.yml -e platform_monitoring=true
 	$(BIN)/pytest tests/compose
@@ -148,6 +152,12 @@ site: $(VENV)/ready ## the documentation as a site, guides and reference: build/
 package: $(VENV)/ready ## the tarball for Galaxy, checked by galaxy-importer
 	mkdir -p build && $(BIN)/ansible-galaxy collection build --force --output-path build
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m galaxy_importer.main build/progressive-platform-*.tar.gz
+
+.PHONY: ee
+ee: $(VENV)/ready podman ## the execution environment with this collection: progressive-platform-ee in podman (asks Galaxy and a registry)
+	rm -rf build/ee; mkdir -p build/ee && $(BIN)/ansible-galaxy collection build --force --output-path build/ee
+	mv build/ee/progressive-platform-*.tar.gz build/ee/progressive-platform.tar.gz
+	$(BIN)/ansible-builder build --container-runtime podman --context build/ee/context --tag progressive-platform-ee:latest
 
 clean: ## remove what make built here (not the caches)
 	rm -rf $(VENV) build .mypy_cache .pytest_cache .ruff_cache

@@ -28,7 +28,7 @@ LINK = re.compile(r"\]\((?!https?:|#)([^)\s#]*)(#[^)\s]*)?\)")
 # What stands first in the sidebar; every other guide is under "Components".
 CHAPTERS: dict[str, tuple[str, ...]] = {
     "Begin": ("architecture", "original", "roadmap", "policy", "compose"),
-    "Day two": ("upgrade", "drift", "debug", "canary", "teardown", "airgap", "openshift", "large"),
+    "Day two": ("upgrade", "drift", "debug", "canary", "teardown", "images", "airgap", "openshift", "large"),
 }
 CONF = """\
 project = "progressive.platform"

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import typing as t
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from ansible.errors import AnsibleFilterError
@@ -34,6 +34,11 @@ options:
     description: As O(progressive.platform.image_build#module:revision).
     type: int
     default: 1
+  platforms:
+    description: As O(progressive.platform.image_build#module:platforms).
+    type: list
+    elements: str
+    default: []
   source:
     description: Folder with C(images.yml). The collection's own by default.
     type: path
@@ -55,10 +60,12 @@ _value:
 
 
 def built_image_references(
-    bases: Mapping[str, t.Any], registry: str = LOCAL_REGISTRY, revision: int = 1, source: str = ""
+    bases: Mapping[str, t.Any], registry: str = LOCAL_REGISTRY, revision: int = 1, source: str = "", platforms: Iterable[str] = ()
 ) -> dict[str, str]:
     try:
-        images = make_images(Path(source) if source else SOURCE, make_bases(bases, revision), registry=registry, revision=revision)
+        images = make_images(
+            Path(source) if source else SOURCE, make_bases(bases, revision), registry=registry, revision=revision, platforms=platforms
+        )
     except PlatformError as error:
         raise AnsibleFilterError(error.message) from error
     return {name: image.reference for name, image in images.items()}

@@ -17,7 +17,10 @@ description:
   - A base image is named by its reference in a registry, or made here from Debian packages by C(mmdebstrap), which needs neither an
     engine nor a registry. Python packages of images on such a base come from wheels that are downloaded once, checked by hash.
   - Root filesystems, wheels and images that do not need each other are made side by side. An interrupted run goes on where it stopped.
-  - Missing tools (buildah, mmdebstrap, skopeo) are installed with apt.
+  - Labels by the names of OCI say where an image comes from. A bill of materials (CycloneDX) for each platform and the provenance (in-toto, SLSA) lie
+    beside the archive; with a push they are OCI artifacts that refer to the image, found by the tags C(sha256-DIGEST.sbom) and C(.provenance), too.
+  - An image is pushed by its digest, then what belongs to it, and its tag last. So a tag is never there by halves, and one that is another image is refused.
+  - Missing tools (buildah, mmdebstrap, skopeo) are installed with apt; cosign and scanners are not.
 options:
   state:
     description:
@@ -59,7 +62,10 @@ options:
     choices: [buildah, docker]
     default: buildah
   platforms:
-    description: Platforms such as C(linux/amd64) and C(linux/arm64), pushed as one manifest list. This machine's own by default.
+    description:
+      - Platforms such as C(linux/amd64) and C(linux/arm64), pushed as one index. This machine's own by default.
+      - With buildah, what runs in the build (C(RUN)) takes an emulator that the kernel knows; a Go program is compiled for any of them. What cannot be
+        built is refused by name before anything is.
     type: list
     elements: str
     default: []
@@ -71,6 +77,44 @@ options:
     description: Whether the certificates of registries, those of bases too, are verified. Only buildah can leave it out.
     type: bool
     default: true
+  authfile:
+    description: Credentials' file of the registries, for buildah, skopeo and cosign.
+    type: path
+  attempts:
+    description: How often what may pass by itself (5xx, a connection that breaks) is tried; what a registry has decided (401, 403) is not tried again.
+    type: int
+    default: 5
+  sign:
+    description: Whether image and documents are signed with cosign, by digest. Refused before the first change where cosign or the key is missing.
+    type: bool
+    default: false
+  cosign_key:
+    description: Key that signs, a file or a key service's address. Keyless when empty.
+    type: str
+    default: ""
+  cosign_options:
+    description: Further options of C(cosign sign).
+    type: list
+    elements: str
+    default: []
+  scanner:
+    description: Who looks for vulnerabilities, in the bill of materials. V(auto) is the first of trivy and grype that is there, or none.
+    type: str
+    choices: [auto, trivy, grype, none]
+    default: auto
+  severity:
+    description: Least severity of a vulnerability that keeps an image from being pushed.
+    type: str
+    choices: [low, medium, high, critical, none]
+    default: critical
+  unfixed:
+    description: Whether vulnerabilities that no version of the package has fixed count as well.
+    type: bool
+    default: false
+  repository:
+    description: Address of the sources' repository, for labels and provenance. The collection's for its own images by default.
+    type: str
+    default: ""
   cache:
     description:
       - Folder of archives, root filesystems, wheels and layers.
@@ -137,6 +181,23 @@ images:
     built:
       description: Whether this run built it, or would in check mode.
       type: bool
+    digest:
+      description: What the registry has, an index's with several platforms; null without a push.
+      type: str
+    sboms:
+      description: Paths of the bills of materials, one a platform; none where another machine built the image.
+      type: list
+      elements: str
+    provenance:
+      description: Path of the provenance; null where another machine built the image.
+      type: str
+    vulnerabilities:
+      description: How many of each severity were found; null when nothing was built or no scanner run.
+      type: dict
+scanner:
+  description: The scanner that was chosen; empty for none.
+  returned: O(state=present)
+  type: str
 removed:
   description: Archives that were removed, or would be in check mode.
   returned: O(state=absent)

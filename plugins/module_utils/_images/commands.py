@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,7 +65,8 @@ class Buildah:
 
     def base(self, base: Base, containerfile: Path, context: Path) -> list[str]:
         """An image of one layer from a root filesystem: ``containerfile`` adds the archive that lies in ``context``."""
-        options = ("--quiet", "--isolation", "chroot", "--network", "host", "--format", "docker")
+        options = ["--quiet", "--isolation", "chroot", "--network", "host", "--format", "docker"]
+        options += ["--platform", f"linux/{base.architecture}"] if base.architecture else []
         return self.command("build", *options, "--tag", base.reference, "--file", str(containerfile), str(context))
 
     def download(self, container: str, lock: Path, wheels: Path, environment: Mapping[str, str]) -> list[str]:
@@ -80,54 +81,69 @@ class Buildah:
         return self.command("run", "--isolation", "chroot", *mounts, *options, container, "--", "sh", "-c", script)
 
     def build(
-        self, image: Image, source: Path, *, wheels: Path | None = None, platforms: Iterable[str] = (), tls_verify: bool = True
+        self,
+        image: Image,
+        source: Path,
+        *,
+        wheels: Path | None = None,
+        platform: str = "",
+        tls_verify: bool = True,
+        labels: Mapping[str, str] | None = None,
+        authfile: str = "",
     ) -> list[str]:
-        """One image, or with ``platforms`` one manifest list with an image each. ``wheels`` stand in for the network."""
+        """One image of one ``platform``, this machine's when empty, by the name of ``stored``. ``wheels`` stand in for the network."""
         options = ["--isolation", "chroot", "--network", "host", "--format", "docker", "--layers", _tls(tls_verify)]
         # A base made here is in the storage and nowhere else.
         options.append("--pull-never" if any(base.made_here for base in image.bases) else "--pull")
+        options += ["--authfile", authfile] if authfile else []
         if wheels:
             options += [f"--volume={wheels}:{WHEELS}:ro", f"--build-arg=PIP_FIND_LINKS={WHEELS}", "--build-arg=PIP_NO_INDEX=1"]
-        wanted = ",".join(platforms)
-        options += ["--platform", wanted, "--manifest", image.reference] if wanted else ["--tag", image.reference]
-        return self.command("build", *options, *_common(image, source))
+        options += ["--platform", platform] if platform else []
+        return self.command("build", *options, "--tag", self.stored(image, platform), *_common(image, source, labels or {}))
+
+    def stored(self, image: Image, platform: str = "") -> str:
+        """What an image is called in the storage: each platform's has a name of its own."""
+        return image.reference + platform.replace("/", "-").replace("linux", "", 1)
 
     def save(self, image: Image, archive: Path) -> list[str]:
         return self.command("push", "--quiet", image.reference, f"docker-archive:{archive}:{image.reference}")
 
-    def push(self, image: Image, tls_verify: bool) -> list[str]:
-        return self.command("manifest", "push", "--all", _tls(tls_verify), image.reference, f"docker://{image.reference}")
+    def lay_out(self, image: Image, platform: str, folder: Path) -> list[str]:
+        """An image as files, by which its digest is known before it is pushed."""
+        return self.command("push", "--quiet", self.stored(image, platform), f"dir:{folder}")
 
-    def published(self, image: Image, tls_verify: bool) -> list[str]:
-        """Succeeds when the registry has the image; buildah itself can only ask a registry with a certificate."""
-        return ["skopeo", "inspect", "--raw", _tls(tls_verify), f"docker://{image.reference}"]
-
-    def forget_list(self, image: Image) -> list[str]:
-        """Remove the manifest list of an earlier run, to which a build would add."""
-        return self.command("manifest", "rm", image.reference)
+    def digest(self, reference: str) -> list[str]:
+        """Says the digest by which an image of the storage was pulled."""
+        return self.command("inspect", "--type", "image", "--format", "{{.FromImageDigest}}", reference)
 
 
 @dataclass(frozen=True)
 class Docker:
-    """docker buildx: several platforms in one build, pushed as it is built."""
+    """docker buildx, with a builder that exports OCI archives (driver docker-container, or docker with containerd's store)."""
 
-    def build(self, image: Image, source: Path, *, platforms: Iterable[str] = (), archive: Path | None = None) -> list[str]:
-        """Push to the registry, or with ``archive`` write a Docker archive of one platform."""
-        wanted = ",".join(platforms)
-        options = ["--platform", wanted] if wanted else []
-        options += [f"--output=type=docker,dest={archive}"] if archive else ["--push"]
-        return ["docker", "buildx", "build", "--pull", *options, "--tag", image.reference, *_common(image, source)]
-
-    def published(self, image: Image) -> list[str]:
-        return ["docker", "buildx", "imagetools", "inspect", image.reference]
+    def build(
+        self,
+        image: Image,
+        source: Path,
+        archive: Path,
+        *,
+        platform: str = "",
+        kind: str = "docker",
+        labels: Mapping[str, str] | None = None,
+    ) -> list[str]:
+        """Write one platform's image as an archive of ``kind`` (docker, oci), without buildx's own attestations: role images makes its own."""
+        options = ["--platform", platform] if platform else []
+        options += ["--provenance=false", "--sbom=false", f"--output=type={kind},dest={archive}"]
+        return ["docker", "buildx", "build", "--pull", *options, "--tag", image.reference, *_common(image, source, labels or {})]
 
 
 def _tls(verify: bool) -> str:
     return f"--tls-verify={str(verify).lower()}"
 
 
-def _common(image: Image, source: Path) -> list[str]:
+def _common(image: Image, source: Path, labels: Mapping[str, str]) -> list[str]:
     arguments = [f"--build-arg={base.argument}={base.reference}" for base in image.bases]
     target = ["--target", image.target] if image.target else []
     contexts = [f"--build-context={name}={source / path}" for name, path in image.contexts]
-    return [*arguments, *contexts, *target, "--file", str(source / image.containerfile), str(source)]
+    described = [f"--label={name}={value}" for name, value in labels.items()]
+    return [*arguments, *contexts, *described, *target, "--file", str(source / image.containerfile), str(source)]

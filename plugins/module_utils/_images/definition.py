@@ -15,7 +15,7 @@ import json
 import platform
 import typing as t
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ansible_collections.progressive.platform.plugins.module_utils._local.builds import Program
@@ -31,6 +31,12 @@ ROOTFS_RECIPE = "2"
 # Raised when build.Builder.compile makes another root filesystem of the same program; what describes one.
 PROGRAM_RECIPE = "1"
 PROGRAM = frozenset({"version", "package", "modules", "tags", "symbols", "files", "generated"})
+
+# Raised when an image is built otherwise of the same sources (commands.Buildah.build, labels).
+IMAGE_RECIPE = "2"
+
+# What the kernel calls an architecture, by the name that platforms of images have.
+MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
 
 # How images that exist on this machine alone are named; no registry answers to it.
 LOCAL_REGISTRY = "localhost/progressive"
@@ -50,6 +56,21 @@ class Base:
     mirror: str = ""
     also: tuple[str, ...] = ()
     program: Program | None = None
+    made_of: tuple[str, ...] = ()
+    architecture: str = ""
+
+    @property
+    def key(self) -> str:
+        """What steps of a build call it: its name, and its architecture where that is not this machine's."""
+        return f"{self.name}/{self.architecture}" if self.architecture not in ("", architecture()) else self.name
+
+    def on(self, wanted: str) -> Base:
+        """The same base of another architecture; one from a registry has all of its platforms by one name."""
+        if not self.made_here:
+            return self
+        tag = digest([*self.made_of, MACHINES.get(wanted, wanted)])
+        program = replace(self.program, architecture="" if wanted == architecture() else wanted) if self.program else None
+        return replace(self, reference=f"{LOCAL_REGISTRY}/base-{self.name}:{tag}", program=program, architecture=wanted)
 
     @property
     def made_here(self) -> bool:
@@ -64,7 +85,7 @@ class Base:
 @dataclass(frozen=True)
 class Image:
     """One image: paths are relative to the source folder; ``wheels`` is the lock its Python packages come from, ``contexts`` are further folders by the
-    name that the Containerfile copies from."""
+    name that the Containerfile copies from, ``paths`` everything it is made from, ``content`` the version and hash that stand for it."""
 
     name: str
     reference: str
@@ -73,6 +94,12 @@ class Image:
     bases: tuple[Base, ...]
     wheels: str = ""
     contexts: tuple[tuple[str, str], ...] = ()
+    paths: tuple[str, ...] = ()
+    content: str = ""
+
+    def on(self, wanted: str) -> Image:
+        """The same image on bases of another architecture."""
+        return replace(self, bases=tuple(base.on(wanted) for base in self.bases))
 
     @property
     def file(self) -> str:
@@ -96,16 +123,16 @@ def make_bases(wanted: Mapping[str, t.Any], revision: int) -> dict[str, Base]:
         ):
             suite, packages = str(value["suite"]), tuple(sorted(map(str, value["packages"])))
             also = tuple(map(str, value.get("also") or []))
-            tag = digest([ROOTFS_RECIPE, suite, *also, *packages, str(revision), platform.machine()])
-            bases[name] = Base(name, f"{LOCAL_REGISTRY}/base-{name}:{tag}", suite, packages, str(value.get("mirror") or ""), also)
+            parts = (ROOTFS_RECIPE, suite, *also, *packages, str(revision))
+            bases[name] = Base(name, "", suite, packages, str(value.get("mirror") or ""), also, made_of=parts).on(architecture())
         elif isinstance(value, Mapping) and value.get("version") and value.get("package") and not set(value) - PROGRAM:
             program = Program.of(name, value)
             made_of = [program.version, program.package, *sorted(f"{path} {at}" for path, at in program.modules.items()), *program.tags]
             made_of += sorted(
                 f"{name}={value}" for part in (program.symbols, program.files, program.generated) for name, value in part.items()
             )
-            tag = digest([PROGRAM_RECIPE, *made_of, str(revision), platform.machine()])
-            bases[name] = Base(name, f"{LOCAL_REGISTRY}/base-{name}:{tag}", program=program)
+            parts = (PROGRAM_RECIPE, *made_of, str(revision))
+            bases[name] = Base(name, "", program=program, made_of=parts).on(architecture())
         else:
             raise PlatformError(
                 f"images_bases.{name} is {value!r}; wanted is a reference (python:3.13-slim), a root filesystem's suite and packages, "
@@ -115,9 +142,20 @@ def make_bases(wanted: Mapping[str, t.Any], revision: int) -> dict[str, Base]:
 
 
 def make_images(
-    source: Path, bases: Mapping[str, Base], *, registry: str, revision: int, names: Iterable[str] = (), tag: str = ""
+    source: Path,
+    bases: Mapping[str, Base],
+    *,
+    registry: str,
+    revision: int,
+    names: Iterable[str] = (),
+    tag: str = "",
+    platforms: Iterable[str] = (),
 ) -> dict[str, Image]:
-    """The images ``source``/images.yml describes (optional ones whose bases there are), or those of ``names``, with their references."""
+    """The images ``source``/images.yml describes (optional ones whose bases there are), or those of ``names``, with their references.
+
+    An index of several platforms is another image than that of one, so it has another hash.
+    """
+    others = sorted(set(platforms) - {f"linux/{architecture()}"})
     described = read_description(source)
     wanted = list(names) or [name for name, entry in described.items() if not entry.get("optional") or set(entry["bases"]) <= set(bases)]
     if unknown := [name for name in wanted if name not in described]:
@@ -128,12 +166,15 @@ def make_images(
         if absent := [base for base in entry["bases"] if base not in bases]:
             raise PlatformError(f"images_bases has no {', '.join(absent)}, which image {name} starts from; it has {', '.join(bases)}.")
         own = tuple(bases[base] for base in entry["bases"])
+        paths = (entry["containerfile"], *entry.get("sources", []), *entry.get("contexts", {}).values())
         content = digest(
             [
+                IMAGE_RECIPE,
+                *(sorted(set(platforms)) if others else []),
                 *(base.reference for base in own),
                 str(revision),
                 json.dumps(entry, sort_keys=True),
-                *sources(source, [entry["containerfile"], *entry.get("sources", []), *entry.get("contexts", {}).values()]),
+                *sources(source, paths),
             ]
         )
         images[name] = Image(
@@ -144,6 +185,8 @@ def make_images(
             bases=own,
             wheels=entry.get("wheels", ""),
             contexts=tuple(entry.get("contexts", {}).items()),
+            paths=paths,
+            content=f"{entry['version']}-{content}",
         )
     return images
 
@@ -175,6 +218,12 @@ def sources(source: Path, paths: Iterable[str]) -> list[str]:
                 executable = "x" if file.stat().st_mode & 0o100 else "-"
                 lines.append(f"{(Path(path) / below).as_posix()} {executable} {hashlib.sha256(file.read_bytes()).hexdigest()}")
     return lines
+
+
+def architecture() -> str:
+    """This machine's architecture by the name that platforms of images have (``amd64``)."""
+    machine = platform.machine()
+    return next((name for name, known in MACHINES.items() if known == machine), machine)
 
 
 def digest(parts: Iterable[str]) -> str:

@@ -40,6 +40,7 @@ class Program:
     ``symbols`` are variables the linker sets, ``tags`` the build constraints, ``names`` the names the program is called by (its own by default).
     ``files`` of the required modules belong to the program: paths in its image, each with module and path (example.org/module/data.json).
     ``generated`` are files that the module's own build would have made in it, by module and path, with their text; the module is copied for them.
+    ``architecture`` is Go's name of another one than this machine's (arm64), for which it is compiled.
     """
 
     name: str
@@ -52,14 +53,16 @@ class Program:
     tags: tuple[str, ...] = ()
     files: Mapping[str, str] = field(default_factory=dict)
     generated: Mapping[str, str] = field(default_factory=dict)
+    architecture: str = ""
 
     @property
     def file(self) -> str:
-        return f"{self.name}-{self.version}"
+        return "-".join(filter(None, (self.name, self.version, self.architecture)))
 
     @property
     def links(self) -> tuple[str, ...]:
-        return self.names or (self.name,)
+        """None for another architecture: what is called by a name is run here."""
+        return () if self.architecture else self.names or (self.name,)
 
     @classmethod
     def of(cls, name: str, options: Mapping[str, t.Any]) -> Program:
@@ -156,8 +159,8 @@ class Builder:
                     self.prepare(program, directory, log, say)
                 elif program.modules:
                     write_atomic(directory / "go.mod", go_mod(program.name, program.modules) + self.completed(program, directory))
-                self.go(build_command(program, output), directory, log, say)
-            output.replace(target)
+                made = self.go(build_command(program, output), directory, log, say, program.architecture)
+            (made / output.name if made else output).replace(target)
             shutil.rmtree(directory, ignore_errors=True)
         for link in program.links:
             symlink(self.binaries / link, program.file)
@@ -215,16 +218,20 @@ class Builder:
             found[target] = folder / source.removeprefix(f"{module}/")
         return found
 
-    def go(self, command: list[str], directory: Path, log: t.TextIO, say: Callable[[str], None]) -> None:
-        """Run one go command; each line it prints goes to the log, and how far it is to ``say``."""
-        compiled = 0
+    def go(self, command: list[str], directory: Path, log: t.TextIO, say: Callable[[str], None], architecture: str = "") -> Path | None:
+        """Run one go command; each line it prints goes to the log, and how far it is to ``say``. The folder that ``go install`` has chosen, if it has."""
+        compiled, chosen = 0, None
+        own = {"GOBIN": str(directory / "out"), **({"GOARCH": architecture} if architecture else {})}
+        if architecture and command[1] == "install":  # with GOBIN it refuses to install what this machine cannot run
+            own |= {"GOBIN": "", "GOPATH": str(directory / "path"), "GOMODCACHE": call(["go", "env", "GOMODCACHE"]).strip()}
+            chosen = directory / "path/bin" / f"linux_{architecture}"
         log.write(f"$ {' '.join(command)}\n")
         log.flush()
         process = subprocess.Popen(
             # A run that is killed takes its build with it, or the next run would compile beside the last one's orphan.
             ["setpriv", "--pdeathsig", "TERM", "timeout", "--kill-after=5", str(int(self.timeout)), *command],
             cwd=directory,
-            env={**os.environ, **GO_ENVIRONMENT, "GOBIN": str(directory / "out")},
+            env={**os.environ, **GO_ENVIRONMENT, **own},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -250,3 +257,4 @@ class Builder:
             raise PlatformError(
                 f"'{' '.join(command)}' ended with code {code}{limit}; its last lines, all of them in {log.name}:\n{tail(Path(log.name))}"
             )
+        return chosen

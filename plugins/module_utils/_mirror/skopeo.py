@@ -10,6 +10,7 @@ What is tried again is what may pass by itself (an address that does not answer,
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -76,6 +77,13 @@ class Skopeo:
                 return ""
             raise
         return f"sha256:{hashlib.sha256(manifest).hexdigest()}"
+
+    def labels(self, reference: str, architecture: str) -> dict[str, str]:
+        """The labels of an image in a registry, of its ``architecture`` where it has several."""
+        command = ["skopeo", f"--override-arch={architecture}", "--override-os=linux", "inspect", "--config", *self._authfile()]
+        command += [_tls("", self.tls_verify), f"docker://{reference}"]
+        config = json.loads(self._patiently(reference, lambda: run(command, INSPECT_SECONDS)))
+        return dict((config.get("config") or {}).get("Labels") or {})
 
     def copy(self, source: str, target: str, digest: str) -> None:
         """Copy an image with all its platforms, byte for byte; PlatformError unless ``target``, in a registry, then has ``digest``."""

@@ -145,6 +145,9 @@ def test_bases_and_revision_are_part_of_the_tag(revision: int, bases: dict[str, 
     assert {name for name in before if before[name] != after[name]} == moved
 
 
+PUSHED = {"push": True, "registry": REGISTRY}
+
+
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
@@ -155,13 +158,27 @@ def test_bases_and_revision_are_part_of_the_tag(revision: int, bases: dict[str, 
         ({"names": ["ap"]}, "images_names has ap"),
         ({"source": "/nowhere"}, "/nowhere/images.yml is wanted"),
         ({"builder": "docker"}, "images_bases.nginx is a root filesystem, which buildah makes"),
-        ({"platforms": ["linux/arm64"]}, "images_bases.nginx is made here, for this machine's architecture"),
+        (
+            {"platforms": ["linux/arm64"]},
+            "app for arm64: images_bases.python is a root filesystem of Debian packages made for this machine",
+        ),
+        ({"names": ["redis"], "platforms": ["linux/arm64"]}, "redis for arm64: redis/Containerfile runs programs of the image (RUN)"),
+        ({"platforms": ["arm64"]}, "images_platforms names 'arm64'"),
+        ({"sign": True}, "images_sign is on and images_push is off"),
+        ({**PUSHED, "sign": True, "cosign_key": "/nowhere/cosign.key"}, "there is no cosign on this machine"),
+        ({"scanner": "trivy"}, "there is no trivy on this machine"),
+        ({"authfile": "/nowhere/auth.json"}, "/nowhere/auth.json is not there"),
+        ({"attempts": 0}, "images_attempts is 0"),
         ({"names": ["redis"], "platforms": ["linux/amd64", "linux/arm64"]}, "an archive holds one"),
         ({"push": True}, "images_registry is 'localhost/progressive', which is no registry"),
         ({"tag": "1.0"}, "images_tag replaces the content's own tag"),
     ],
 )
-def test_what_does_not_go_together_is_refused_by_its_variable(tmp_path: Path, options: dict[str, t.Any], reason: str) -> None:
+def test_what_does_not_go_together_is_refused_by_its_variable(
+    tmp_path: Path, options: dict[str, t.Any], reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = shutil.which
+    monkeypatch.setattr(shutil, "which", lambda program: None if program in ("cosign", "trivy") else known(program))
     with pytest.raises(PlatformError) as refused:
         make_job(params(SOURCE, tmp_path, **options))
     assert reason in refused.value.message
@@ -191,20 +208,25 @@ MADE_BASE = Base("python", "localhost/progressive/base-python:1a2b", "bookworm",
             [],
         ),
         (
-            BUILDAH.build(image("app", PYTHON_BASE, target="app"), Path("/s"), platforms=["linux/amd64", "linux/arm64"]),
-            ["--pull", "--platform", "linux/amd64,linux/arm64", "--manifest", f"{REGISTRY}/app:1", "--target", "app",
+            BUILDAH.build(image("app", PYTHON_BASE, target="app"), Path("/s"), platform="linux/arm64", labels={"a": "b c"}, authfile="/auth"),
+            ["--pull", "--platform", "linux/arm64", "--tag", f"{REGISTRY}/app:1-arm64", "--target", "app", "--label=a=b c", "--authfile", "/auth",
              "--build-arg=PYTHON_BASE=python:3.13-slim"],
-            ["--tag", "--pull-never", "--build-arg=PIP_NO_INDEX=1"],
+            ["--manifest", "--pull-never", "--build-arg=PIP_NO_INDEX=1"],
         ),
         (
             BUILDAH.build(image("app", MADE_BASE), Path("/s"), wheels=Path("/w")),
-            ["--pull-never", "--tag", "--volume=/w:/wheels:ro", "--build-arg=PIP_NO_INDEX=1", "--file", "/s/Containerfile", "/s"],
-            ["--manifest", "--pull", "--target"],
+            ["--pull-never", "--tag", f"{REGISTRY}/app:1", "--volume=/w:/wheels:ro", "--build-arg=PIP_NO_INDEX=1", "--file", "/s/Containerfile", "/s"],
+            ["--platform", "--pull", "--target", "--authfile"],
         ),
         (BUILDAH.save(image("app"), Path("/a.tar")), ["unshare", "--mount", "buildah", "--root", "/c/storage", f"docker-archive:/a.tar:{REGISTRY}/app:1"], []),
-        (BUILDAH.push(image("app"), False), ["manifest", "push", "--all", "--tls-verify=false", f"docker://{REGISTRY}/app:1"], []),
-        (Docker().build(image("app"), Path("/s"), platforms=["linux/arm64"]), ["buildx", "--push", "--platform", "linux/arm64"], []),
-        (Docker().build(image("app"), Path("/s"), archive=Path("/a")), ["--output=type=docker,dest=/a"], ["--push", "--platform"]),
+        (BUILDAH.lay_out(image("app"), "linux/amd64", Path("/d")), ["push", f"{REGISTRY}/app:1-amd64", "dir:/d"], ["manifest"]),
+        (BUILDAH.base(Base("a", "b:c", architecture="arm64"), Path("/f"), Path("/d")), ["--platform", "linux/arm64", "--tag", "b:c"], []),
+        (
+            Docker().build(image("app"), Path("/s"), Path("/a"), platform="linux/arm64", kind="oci"),
+            ["buildx", "--platform", "linux/arm64", "--output=type=oci,dest=/a", "--provenance=false"],
+            ["--push"],
+        ),
+        (Docker().build(image("app"), Path("/s"), Path("/a")), ["--output=type=docker,dest=/a"], ["--push", "--platform"]),
     ],
 )  # fmt: skip
 def test_command_lines(command: list[str], wanted: list[str], unwanted: list[str]) -> None:

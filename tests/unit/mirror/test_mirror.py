@@ -428,7 +428,11 @@ def test_a_file_of_other_variables_is_not_written_over(source: Source, tmp_path:
 
 
 def test_from_an_inventory_without_digests_to_a_mirror_by_the_playbooks(source: Source, target: Registry, tmp_path: Path) -> None:
-    """bill, digests, mirror as one archive, and what is rendered then names nothing but the mirror, by digest."""
+    """bill, digests, mirror as one archive, and what is rendered then names nothing but the mirror, by digest.
+
+    The application is an image of ours, which role images pushed to the platform's own registry and nobody else has.
+    """
+    ours = "app:1.4.0"
     options = {
         "platform_render_dir": str(tmp_path / "rendered" / "production"),
         "digests_file": str(tmp_path / "digests.yml"),
@@ -438,6 +442,7 @@ def test_from_an_inventory_without_digests_to_a_mirror_by_the_playbooks(source: 
         "mirror_cache": str(tmp_path / "cache"),
         "mirror_archive": str(tmp_path / "platform.tar"),
         "platform_registry": f"{target.address}/p",
+        "platform_images": {"app": f"{target.address}/p/{ours}"},
     }
 
     def play(name: str, *more: str) -> str:
@@ -463,8 +468,13 @@ def test_from_an_inventory_without_digests_to_a_mirror_by_the_playbooks(source: 
 
     play("bill")
     names = [it["origin"] for it in json.loads((tmp_path / "rendered" / "bill.json").read_text())["images"]]
-    assert len(names) > 2
-    wanted = {name: push(source.registry, tmp_path / f"of-{number}", f"hub/{name}") for number, name in enumerate(names)}
+    assert len(names) > 2 and ours in names
+    wanted = {
+        name: push(target, tmp_path / f"of-{number}", f"p/{name}")
+        if name == ours
+        else push(source.registry, tmp_path / f"of-{number}", f"hub/{name}")
+        for number, name in enumerate(names)
+    }
     play("digests")
     assert yaml.safe_load((tmp_path / "digests.yml").read_text()) == {"platform_image_digests": wanted}
     pinned = ("-e", f"@{tmp_path / 'digests.yml'}")
