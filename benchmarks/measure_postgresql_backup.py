@@ -84,7 +84,8 @@ LEFT, WIDTH, LINE, TOP = 260, 520, 30, 58
 def picture(rows: list[Row]) -> str:
     """One bar a measurement, as long as its median."""
     found = [
-        (f"{row.name}: {row.group}", statistics.median(next(iter(row.seconds.values()))), row.note.partition(",")[2].strip()) for row in rows
+        (f"{row.name}: {row.group}", statistics.median(next(iter(row.seconds.values()))), row.note.partition(",")[2].strip())
+        for row in rows
     ]
     longest, bottom = max(seconds for _name, seconds, _note in found), TOP + LINE * len(found)
     parts = [
