@@ -268,7 +268,7 @@ def test_health_names_what_of_monitoring_itself_is_broken(watched: Watched) -> N
         playbook("site", watched.variables, fails=None)  # repairs what has drifted; alerts may go on a little
     eventually("health is green again", watched.green)
     with full(watched):
-        eventually("the newest sample is old", lambda: watched.value("max(time() - timestamp(up)) or vector(999)") > 70)
+        eventually("the newest sample is old", lambda: watched.value("max(time() - max by (job) (timestamp(up))) or vector(999)") > 70)
         said += watched.complaints()
     eventually("health is green again", watched.green)
     print(*said, sep="\n")

@@ -23,7 +23,8 @@ Said = Mapping[str, t.Any]
 
 LOOKED_BACK, STEP = 3600, 60  # seconds that the page's charts show
 ALWAYS = "Watchdog"  # the alert that fires as long as rules are evaluated
-DELAY = "max(time() - timestamp(up))"
+# Of each job: a target that is gone, and was not said to be while Prometheus was away, is seen for five minutes more.
+DELAY = "max(time() - max by (job) (timestamp(up)))"
 # The receiver of the alert that always fires is told every minute.
 TOLD = "sum(increase(alertmanager_notifications_total[5m])) - sum(increase(alertmanager_notifications_failed_total[5m]))"
 

@@ -16,7 +16,7 @@ from ansible_collections.progressive.platform.plugins.module_utils._run import P
 try:
     import promql_parser
 except ImportError:  # a rule with a typo is then Prometheus' own to refuse, which keeps it from starting
-    promql_parser = None
+    promql_parser = None  # type: ignore[assignment]
 
 Item = dict[str, t.Any]
 
