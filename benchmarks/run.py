@@ -28,6 +28,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ansible.plugins.loader import init_plugin_loader
+
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "progressive-platform"
@@ -114,6 +116,7 @@ def main() -> None:
     options = parser.parse_args()
     if not Path(options.kubeconfig).exists():
         raise SystemExit(f"{options.kubeconfig} does not exist: run `make up`, or give --kubeconfig")
+    init_plugin_loader()  # before a section imports anything of the collection
     facts, results, failed = machine(), [], []
     with tempfile.TemporaryDirectory(prefix="progressive-bench-") as folder:
         lab = Lab(options.kubeconfig, options.repeat, Path(folder))
