@@ -39,7 +39,7 @@ def measure(lab: Lab) -> list[Row]:
     lab.say("images: from an empty cache")
     cold = [lab.timed(build)]
     sizes = {it["name"]: _size(it) for it in build()["images"]}
-    again = [lab.timed(build) for _ in range(lab.repeat)]
+    again = [lab.timed(build) for _again in range(lab.repeat)]
     changed = []
     for number in range(lab.repeat):
         lab.say(f"images: after a change, {number + 1} of {lab.repeat}")

