@@ -89,7 +89,7 @@ def observed(folder: Path, said: bytes, agents: int) -> tuple[float, float, floa
     groups = []
     for agent in range(agents):
         for pod in range(PODS):
-            labels = {"agent": f"agent-{agent}", "pod": f"agent-{agent}-{pod}", "namespace": "production", "__param_pod": f"{agent}-{pod}"}
+            labels = {"agent": f"agent-{agent}", "pod": f"agent-{agent}-{pod}", "namespace": "production"}
             groups.append({"targets": [f"127.0.0.1:{pods.server_port}"], "labels": labels})
     jobs = [
         {"job_name": "agents", "static_configs": groups},

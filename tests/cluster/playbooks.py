@@ -13,7 +13,8 @@ import contextlib
 import json
 import os
 import subprocess
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,15 @@ def playbook(name: str, variables: Path, *options: str, fails: bool | None = Fal
     printed = done.stdout + done.stderr
     assert fails is None or (done.returncode != 0) == fails, printed[-6000:]
     return printed
+
+
+def eventually(what: str, question: Callable[[], Any], timeout: float, pause: float = 1.0) -> Any:
+    """The first answer that is true; a failure names ``what`` was waited for, in seconds."""
+    deadline = time.monotonic() + timeout
+    while not (answer := question()):
+        assert time.monotonic() < deadline, f"{what}: not within {timeout:g} s"
+        time.sleep(pause)
+    return answer
 
 
 @contextlib.contextmanager

@@ -24,7 +24,7 @@ from typing import Any
 import pytest
 import yaml
 from ansible_collections.progressive.platform.plugins.module_utils._kube.client import Client
-from ansible_collections.progressive.platform.tests.cluster.playbooks import ROOT, installed, playbook
+from ansible_collections.progressive.platform.tests.cluster.playbooks import ROOT, eventually, installed, playbook
 
 DOCS = ROOT / "docs/monitoring.md"
 NAMESPACE, WATCH = "monitoring-probes", "monitoring-probes-system"
@@ -260,17 +260,19 @@ def test_health_names_what_of_monitoring_itself_is_broken(watched: Watched) -> N
         watched.kubectl("-n", NAMESPACE, "exec", f"redis-cluster-{number}", "-c", "redis", "--", "sh", "-c", another)
     watched.kubectl("-n", WATCH, "scale", "statefulset/alertmanager", "--replicas=0")
     try:
-        eventually("RedisDown", lambda: "RedisDown" in {labels["alertname"] for labels in watched.firing()})
+        eventually("RedisDown", lambda: "RedisDown" in {labels["alertname"] for labels in watched.firing()}, PATIENCE)
         said = watched.complaints()
         print(*said, sep="\n")
     finally:
         watched.kubectl("-n", NAMESPACE, "delete", "pod", *doors, "--wait=false")
         playbook("site", watched.variables, fails=None)  # repairs what has drifted; alerts may go on a little
-    eventually("health is green again", watched.green)
+    eventually("health is green again", watched.green, PATIENCE)
     with full(watched):
-        eventually("the newest sample is old", lambda: watched.value("max(time() - max by (job) (timestamp(up))) or vector(999)") > 70)
+        eventually(
+            "the newest sample is old", lambda: watched.value("max(time() - max by (job) (timestamp(up))) or vector(999)") > 70, PATIENCE
+        )
         said += watched.complaints()
-    eventually("health is green again", watched.green)
+    eventually("health is green again", watched.green, PATIENCE)
     print(*said, sep="\n")
     rows = [(fault, next((one for one in said if one.startswith(words)), "")) for fault, words in BROKEN]
     assert not [fault for fault, words in rows if not words], said
@@ -293,13 +295,6 @@ def full(watched: Watched) -> Iterator[None]:
     finally:
         subprocess.run(["umount", "--lazy", path], check=True, timeout=20)
         watched.again()
-
-
-def eventually(what: str, question: Callable[[], Any]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not question():
-        assert time.monotonic() < deadline, f"{what}: not within {PATIENCE:g} s"
-        time.sleep(2)
 
 
 def test_faults_make_their_alerts_fire(watched: Watched) -> None:

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.progressive.platform.tests.cluster.playbooks import ROOT, installed, playbook
+from ansible_collections.progressive.platform.tests.cluster.playbooks import ROOT, eventually, installed, playbook
 
 NAMESPACE, PLATFORM = "nodes-probes", "progressive-framework-local"
 AGENTS = ROOT / "inventories/local/group_vars/all/agents.yml"
@@ -69,13 +68,6 @@ def cluster(kubectl: Callable[..., str], tmp_path_factory: pytest.TempPathFactor
         yield Cluster(kubectl, variables)
 
 
-def eventually(what: str, question: Callable[[], Any]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not question():
-        assert time.monotonic() < deadline, f"{what}: not within {PATIENCE} s"
-        time.sleep(1)
-
-
 def test_a_pool_takes_only_its_own(cluster: Cluster) -> None:
     components: dict[str, set[str]] = {}
     for pod in cluster.named("pods").values():
@@ -109,7 +101,7 @@ def test_a_drained_node_moves_what_it_must_and_breaks_no_budget(cluster: Cluster
         options = ("--ignore-daemonsets", "--delete-emptydir-data", "--force", "--timeout=100s")
         said = cluster.kubectl("drain", leaves, *options, check=False)
         print(said[-2000:])
-        eventually("every pod is ready elsewhere", lambda: len(cluster.placed()) == len(cluster.named("pods")))
+        eventually("every pod is ready elsewhere", lambda: len(cluster.placed()) == len(cluster.named("pods")), PATIENCE)
         over.set()
         watcher.join(60)
         there = cluster.placed()

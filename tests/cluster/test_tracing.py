@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.progressive.platform.plugins.module_utils._kube.client import Client
-from ansible_collections.progressive.platform.tests.cluster.playbooks import installed, playbook
+from ansible_collections.progressive.platform.tests.cluster.playbooks import eventually, installed, playbook
 
 NAMESPACE, SYSTEM = "tracing-probes", "tracing-probes-system"
 COMPONENTS = ["baseline", "postgresql", "mongodb", "redis_cluster", "app", "agents", "tracing"]
@@ -78,14 +78,6 @@ def traced(client: Client, kubectl: Callable[..., str], tmp_path_factory: pytest
         yield Traced(client, kubectl, variables)
 
 
-def eventually(what: str, question: Callable[[], Any], timeout: float = 60) -> Any:
-    deadline = time.monotonic() + timeout
-    while not (answer := question()):
-        assert time.monotonic() < deadline, f"{what} did not happen within {timeout:g} s"
-        time.sleep(1)
-    return answer
-
-
 def test_health_finds_one_trace_from_the_application_to_every_database(traced: Traced) -> None:
     checks = traced.verified()
     assert [check["message"] for check in checks.values() if not check["ok"]] == []
@@ -115,14 +107,14 @@ def test_a_trace_is_found_from_a_line_of_any_log(traced: Traced) -> None:
         found = [json.loads(line) for line in lines if trace in line]
         assert [line["message"] for line in found] == ["request"], selector
     path = f"/api/v3/traces/{trace}"
-    eventually("Jaeger has it", lambda: traced.ask("app=jaeger", 16686, "GET", path, SYSTEM)[0] == 200)
+    eventually("Jaeger has it", lambda: traced.ask("app=jaeger", 16686, "GET", path, SYSTEM)[0] == 200, 60)
 
 
 def test_without_a_collector_everything_goes_on_and_health_names_it(traced: Traced) -> None:
     assert traced.transact()[0] == 200
     traced.kubectl("-n", SYSTEM, "scale", "deployment/otel-collector", "--replicas=0")
     try:
-        eventually("the collector is gone", lambda: not traced.pods("app=otel-collector", SYSTEM))
+        eventually("the collector is gone", lambda: not traced.pods("app=otel-collector", SYSTEM), 60)
         seconds, sizes = [], [traced.memory()]
         for _unused in range(4):
             for _unused in range(300):
@@ -148,7 +140,7 @@ def test_a_service_with_a_wrong_endpoint_is_the_span_that_is_missing(traced: Tra
     traced.kubectl("-n", NAMESPACE, "set", "env", "deployment/npa-deployment", "OTEL_EXPORTER_OTLP_ENDPOINT=http://nowhere.invalid:4317")
     traced.kubectl("-n", NAMESPACE, "rollout", "status", "deployment/npa-deployment", "--timeout=170s")
     try:
-        assert eventually("a transaction goes well", lambda: traced.transact()[0] == 200)
+        assert eventually("a transaction goes well", lambda: traced.transact()[0] == 200, 60)
         trace = traced.verified()["trace of a transaction"]
         print(trace["message"])
         assert not trace["ok"] and {"missing: step npa/redis", "missing: step npa/mongodb"} == set(trace["details"]["problems"])

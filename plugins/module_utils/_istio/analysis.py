@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ansible_collections.progressive.platform.plugins.module_utils._kube.bundle import Document
-from ansible_collections.progressive.platform.plugins.module_utils._local.shell import call
+from ansible_collections.progressive.platform.plugins.module_utils._local.shell import call, unfinished
 from ansible_collections.progressive.platform.plugins.module_utils._preflight.findings import Finding
 from ansible_collections.progressive.platform.plugins.module_utils._run import PlatformError
 
@@ -103,7 +103,7 @@ class Said(t.NamedTuple):
 def analyze(program: Path, documents: Sequence[Document], scratch: Path, root: str) -> list[Said]:
     """Everything istioctl says of the documents; ``root`` is the control plane's namespace. PlatformError where it does not answer."""
     scratch.mkdir(parents=True, exist_ok=True)
-    bundle = scratch / f".analysis.{os.getpid()}.yaml"
+    bundle = unfinished(scratch / "analysis.yaml")
     bundle.write_text("\n---\n".join(map(json.dumps, documents)), encoding="utf-8")
     command = [str(program), "analyze", "--use-kube=false", "--all-namespaces", "--istioNamespace", root, "--output", "json", str(bundle)]
     try:

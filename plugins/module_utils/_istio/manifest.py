@@ -17,7 +17,7 @@ from pathlib import Path
 
 from ansible_collections.progressive.platform.plugins.module_utils._kube.arguments import CONNECTION
 from ansible_collections.progressive.platform.plugins.module_utils._kube.bundle import Document, load
-from ansible_collections.progressive.platform.plugins.module_utils._local.shell import call, default_cache, write_atomic
+from ansible_collections.progressive.platform.plugins.module_utils._local.shell import call, default_cache, unfinished, write_atomic
 from ansible_collections.progressive.platform.plugins.module_utils._mirror import sources
 from ansible_collections.progressive.platform.plugins.module_utils._mirror.sources import Source
 from ansible_collections.progressive.platform.plugins.module_utils._run import Context, Params, PlatformError, Result
@@ -55,7 +55,7 @@ def run(params: Params, context: Context) -> Result:
 
 def generate(program: Path, operator: Document, cache: Path) -> list[Document]:
     """The documents of an operator file; PlatformError with istioctl's own words where it refuses the file."""
-    file = cache / "manifests" / f".operator.{os.getpid()}.yaml"
+    file = unfinished(cache / "manifests" / "operator.yaml")
     write_atomic(file, json.dumps(operator))
     try:
         text = call([str(program), "manifest", "generate", "--filename", str(file)], timeout=GENERATE_TIMEOUT, env=NO_CLUSTER)

@@ -24,7 +24,7 @@ from pathlib import Path
 from ansible_collections.progressive.platform.plugins.module_utils._local.layout import CONTAINERD_SOCKET
 from ansible_collections.progressive.platform.plugins.module_utils._local.nodes import enter
 from ansible_collections.progressive.platform.plugins.module_utils._local.processes import Record
-from ansible_collections.progressive.platform.plugins.module_utils._local.shell import call, write_atomic
+from ansible_collections.progressive.platform.plugins.module_utils._local.shell import call, unfinished, write_atomic
 from ansible_collections.progressive.platform.plugins.module_utils._run import PlatformError
 
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
@@ -51,8 +51,8 @@ class Image:
 def pack(image: Image, target: Path) -> None:
     """Write ``image`` as a Docker archive with one layer: the same programs give the same bytes."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    layer = target.with_name(f".{target.name}.{os.getpid()}.layer")
-    archive = target.with_name(f".{target.name}.{os.getpid()}")
+    layer = unfinished(target.with_name(f"{target.name}.layer"))
+    archive = unfinished(target)
     try:
         write_layer(image.files, image.links, layer)
         digest = sha256(layer)

@@ -45,15 +45,15 @@ def default_cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "progressive-platform"
 
 
-def _beside(path: Path) -> Path:
-    """A hidden name next to ``path`` that no other process and no other thread writes."""
-    return path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
+def unfinished(path: Path) -> Path:
+    """A hidden name next to ``path`` for what is to be renamed to it, which no other process and no other thread writes."""
+    return path.with_name(f".{os.getpid()}.{threading.get_ident()}.{path.name}")
 
 
 def write_atomic(path: Path, content: str, mode: int = 0o644) -> None:
     """Write a file that is never seen half-written and never, not even for a moment, readable by more than ``mode`` allows."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = _beside(path)
+    temporary = unfinished(path)
     temporary.unlink(missing_ok=True)
     with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w", encoding="utf-8") as file:
         file.write(content)
@@ -75,7 +75,7 @@ def symlink(path: Path, target: str) -> None:
     """Make ``path`` a symbolic link to ``target``, replacing what was there in one step."""
     if path.is_symlink() and os.readlink(path) == target:
         return
-    temporary = _beside(path)
+    temporary = unfinished(path)
     temporary.unlink(missing_ok=True)
     temporary.symlink_to(target)
     temporary.replace(path)

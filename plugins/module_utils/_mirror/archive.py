@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import shutil
 import tarfile
 import typing as t
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from ansible_collections.progressive.platform.plugins.module_utils._local.shell import unfinished
 from ansible_collections.progressive.platform.plugins.module_utils._mirror import sources
 from ansible_collections.progressive.platform.plugins.module_utils._mirror.plan import File, Image
 from ansible_collections.progressive.platform.plugins.module_utils._mirror.reference import DIGEST
@@ -136,20 +136,20 @@ def held(listed: Mapping[str, t.Any]) -> tuple[list[Image], list[File]]:
 
 def write(listed: Json, store: Store, archive: Path) -> None:
     """Write the archive beside its name, then rename it."""
-    unfinished = archive.with_name(f".{archive.name}.{os.getpid()}")
+    part = unfinished(archive)
     try:
         archive.parent.mkdir(parents=True, exist_ok=True)
-        with tarfile.open(unfinished, "w", format=tarfile.USTAR_FORMAT) as tar:
+        with tarfile.open(part, "w", format=tarfile.USTAR_FORMAT) as tar:
             for name, content in _heads(listed):
                 tar.addfile(_entry(name, len(content)), io.BytesIO(content))
             for checksum, size in listed["blobs"].items():
                 with open(store.blobs / checksum, "rb") as file:
                     tar.addfile(_entry(f"{BLOBS}/{checksum}", size), file)
-        unfinished.replace(archive)
+        part.replace(archive)
     except OSError as error:
         raise PlatformError(f"{archive} cannot be written: {error.strerror}. Choose another place with mirror_archive.") from error
     finally:
-        unfinished.unlink(missing_ok=True)
+        part.unlink(missing_ok=True)
 
 
 def read(archive: Path) -> Json:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import fnmatch
 import hashlib
-import os
 import shutil
 import tarfile
 import typing as t
@@ -22,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from ansible.module_utils.urls import open_url
+from ansible_collections.progressive.platform.plugins.module_utils._local.shell import unfinished
 from ansible_collections.progressive.platform.plugins.module_utils._run import Clock, PlatformError
 
 OPTIONS: dict[str, t.Any] = {
@@ -89,19 +89,19 @@ def keep(content: t.IO[bytes], target: Path, checksum: str, wrong: str, each: Ca
     """Read ``content`` to its end into a file, whole or not at all. PlatformError with ``wrong``, in which ``{seen}`` is the SHA-256 seen, when that is
     another than ``checksum``; ``each`` is called after every block."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = target.with_name(f".{target.name}.{os.getpid()}")
+    part = unfinished(target)
     digest = hashlib.sha256()
     try:
-        with open(unfinished, "wb") as file:
+        with open(part, "wb") as file:
             while block := content.read(BLOCK):
                 digest.update(block)
                 file.write(block)
                 each()
         if digest.hexdigest() != checksum:
             raise PlatformError(wrong.replace("{seen}", digest.hexdigest()))
-        unfinished.replace(target)
+        part.replace(target)
     finally:
-        unfinished.unlink(missing_ok=True)
+        part.unlink(missing_ok=True)
 
 
 def _fetched(source: Source, cache: Path, deadline: float, clock: Clock) -> Path:
@@ -139,23 +139,23 @@ def _fetched(source: Source, cache: Path, deadline: float, clock: Clock) -> Path
 def _members(source: Source, archive: Path, folder: Path) -> list[Path]:
     """The members by their last names, in the archive's order; unpacked once."""
     if not folder.is_dir():
-        unfinished = folder.with_name(f".{folder.name}.{os.getpid()}")
-        shutil.rmtree(unfinished, ignore_errors=True)
-        unfinished.mkdir(parents=True)
+        part = unfinished(folder)
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
         try:
             for name, mode, content in _walk(archive, source.members):
-                target = unfinished / PurePosixPath(name).name
+                target = part / PurePosixPath(name).name
                 if target.exists():
                     raise PlatformError(f"{source.name}: {archive} has two files called {target.name}. Make members narrower.")
                 with open(target, "wb") as file:
                     shutil.copyfileobj(content, file, BLOCK)
                 target.chmod(0o755 if mode & 0o100 else 0o644)
-            unfinished.rename(folder)
+            part.rename(folder)
         except (tarfile.TarError, zipfile.BadZipFile, OSError) as error:
             if not folder.is_dir():  # another run may have been quicker
                 raise PlatformError(f"{source.name}: {archive} cannot be unpacked: {error}. Remove it, then run again.") from error
         finally:
-            shutil.rmtree(unfinished, ignore_errors=True)
+            shutil.rmtree(part, ignore_errors=True)
     found = sorted(path for path in folder.iterdir())
     if not found:
         shutil.rmtree(folder)

@@ -16,6 +16,7 @@ import typing as t
 from collections.abc import Mapping
 from pathlib import Path
 
+from ansible_collections.progressive.platform.plugins.module_utils._kube.redact import Redactor
 from ansible_collections.progressive.platform.plugins.module_utils._postgresql import marker
 from ansible_collections.progressive.platform.plugins.module_utils._postgresql.backup import COMPONENT, REPOSITORY
 from ansible_collections.progressive.platform.plugins.module_utils._postgresql.programs import Programs
@@ -235,7 +236,7 @@ class _Upgrade:
                 try:
                     self.new.call([*command, *more], self._left(), cwd=room)
                 except PlatformError as error:
-                    raise PlatformError(f"{error.message} {_reports(target)}".strip()) from error
+                    raise PlatformError(f"{error.message} {_reports(target, error.message)}".strip()) from error
         finally:
             shutil.rmtree(room, ignore_errors=True)
 
@@ -290,7 +291,9 @@ def _size(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
 
 
-def _reports(target: Path) -> str:
-    """What pg_upgrade wrote about what it does not take, by file."""
-    found = sorted(target.glob("pg_upgrade_output.d/*/*.txt"))
-    return "; ".join(f"{path.name}: {' '.join(path.read_text(errors='replace').split())[:300]}" for path in found[:SHOWN])
+def _reports(target: Path, said: str) -> str:
+    """What pg_upgrade wrote about what it does not take, by file; else the ends of the logs that it sends its reader to, which go with the copy."""
+    found = [(path, slice(300)) for path in sorted(target.glob("pg_upgrade_output.d/*/*.txt"))]
+    found = found or [(path, slice(-300, None)) for path in sorted(target.glob("pg_upgrade_output.d/*/log/*.log")) if path.name in said]
+    hide = Redactor().text  # a log of roles has their passwords' verifiers
+    return "; ".join(f"{path.name}: {hide(' '.join(path.read_text(errors='replace').split()))[part]}" for path, part in found[:SHOWN])

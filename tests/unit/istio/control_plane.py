@@ -22,6 +22,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 from ansible_collections.progressive.platform.tests.unit.roles import rendering
 
@@ -30,6 +31,15 @@ KUBERNETES, ETCD, ISTIOCTL = CACHE / "bin/kube-apiserver", CACHE / "bin/etcd", C
 ISTIOD = CACHE / "images/programs/pilot_discovery"
 ADDRESS = "10.213.7.1"  # of the pod that the gateway is, on the namespace's loopback
 PATIENCE = 120.0  # seconds; the programs run at the lowest priority
+# Of every test that runs these programs.
+MARKS = [
+    pytest.mark.slow,
+    pytest.mark.mesh,
+    pytest.mark.skipif(not (ISTIOD.exists() and KUBERNETES.exists()), reason="the programs of make up and make mesh are not here"),
+    pytest.mark.skipif(
+        subprocess.run(["unshare", "--net", "true"], capture_output=True, check=False).returncode != 0, reason="no network namespaces here"
+    ),
+]
 TOKEN = "test-token"  # of an API server that nobody else reaches and that lives for a minute
 
 Document = dict[str, Any]

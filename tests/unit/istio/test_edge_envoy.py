@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,7 @@ import pytest
 from ansible_collections.progressive.platform.tests.unit.istio.control_plane import (
     ADDRESS,
     BACKEND,
-    ISTIOD,
-    KUBERNETES,
+    MARKS,
     Plane,
     control_plane,
     envoy,
@@ -47,14 +45,7 @@ HEADERS = {
     "content-security-policy": "frame-ancestors 'none'",
 }
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.mesh,
-    pytest.mark.skipif(not (ISTIOD.exists() and KUBERNETES.exists()), reason="the programs of make up and make mesh are not here"),
-    pytest.mark.skipif(
-        subprocess.run(["unshare", "--net", "true"], capture_output=True, check=False).returncode != 0, reason="no network namespaces here"
-    ),
-]
+pytestmark = MARKS
 
 
 @pytest.fixture(scope="module", params=[True, False], ids=["Gateway API", "Istio's own API"])

@@ -8,7 +8,6 @@ environment. Certificates that are over or somebody else's: test_waypoint_envoy.
 from __future__ import annotations
 
 import json
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,8 +16,7 @@ from typing import Any
 import pytest
 from ansible_collections.progressive.platform.tests.unit.istio.control_plane import (
     BACKEND,
-    ISTIOD,
-    KUBERNETES,
+    MARKS,
     Document,
     Plane,
     control_plane,
@@ -51,14 +49,7 @@ SENT = {
     *("DestinationRule", "AuthorizationPolicy", "RequestAuthentication"),
 }
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.mesh,
-    pytest.mark.skipif(not (ISTIOD.exists() and KUBERNETES.exists()), reason="the programs of make up and make mesh are not here"),
-    pytest.mark.skipif(
-        subprocess.run(["unshare", "--net", "true"], capture_output=True, check=False).returncode != 0, reason="no network namespaces here"
-    ),
-]
+pytestmark = MARKS
 
 
 class Edge:

@@ -154,7 +154,7 @@ def test_manifests_are_generated_once_for_the_same_wish(istioctl: Path, tmp_path
     assert said.count("manifest generate") == 1
     assert json.dumps({"kind": "IstioOperator", "spec": {"revision": "a"}}) in said
     assert generate(istioctl, revision="b")["file"] != first["file"]
-    assert not list((tmp_path / "cache").rglob(".operator*")), "no file is left behind"
+    assert not list((tmp_path / "cache").rglob(".*operator*")), "no file is left behind"
 
 
 def test_another_version_of_istioctl_is_refused(istioctl: Path) -> None:

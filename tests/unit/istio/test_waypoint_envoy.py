@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import typing as t
 from collections.abc import Iterator
 
@@ -16,8 +15,7 @@ from ansible_collections.progressive.platform.tests.unit.istio import tunnels
 from ansible_collections.progressive.platform.tests.unit.istio.control_plane import (
     ADDRESS,
     BACKEND,
-    ISTIOD,
-    KUBERNETES,
+    MARKS,
     Document,
     Plane,
     control_plane,
@@ -41,14 +39,7 @@ PODS = {
 }
 CALLERS = {"application": "progressive-app-sa", "mca": "mca-sa", "npa": "npa-sa", "edge": "edge-istio", "nobody": "default"}
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.mesh,
-    pytest.mark.skipif(not (ISTIOD.exists() and KUBERNETES.exists()), reason="the programs of make up and make mesh are not here"),
-    pytest.mark.skipif(
-        subprocess.run(["unshare", "--net", "true"], capture_output=True, check=False).returncode != 0, reason="no network namespaces here"
-    ),
-]
+pytestmark = MARKS
 
 
 class Ambient:
