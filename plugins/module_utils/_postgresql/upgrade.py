@@ -292,8 +292,13 @@ def _size(folder: Path) -> int:
 
 
 def _reports(target: Path, said: str) -> str:
-    """What pg_upgrade wrote about what it does not take, by file; else the ends of the logs that it sends its reader to, which go with the copy."""
-    found = [(path, slice(300)) for path in sorted(target.glob("pg_upgrade_output.d/*/*.txt"))]
-    found = found or [(path, slice(-300, None)) for path in sorted(target.glob("pg_upgrade_output.d/*/log/*.log")) if path.name in said]
+    """What pg_upgrade wrote about what it does not take, by file; else the last error of the logs that it sends its reader to, which go with the copy."""
+    output = target / "pg_upgrade_output.d"
+    texts = {path.name: path for path in sorted(output.glob("*/*.txt"))}
+    texts = texts or {path.name: path for path in sorted(output.glob("*/log/*.log")) if path.name in said}
     hide = Redactor().text  # a log of roles has their passwords' verifiers
-    return "; ".join(f"{path.name}: {hide(' '.join(path.read_text(errors='replace').split()))[part]}" for path, part in found[:SHOWN])
+    told = []
+    for name, path in list(texts.items())[:SHOWN]:
+        text = hide(" ".join(path.read_text(errors="replace").split()))
+        told.append(f"{name}: {text[max(text.rfind('error:'), 0) :][:500]}")
+    return "; ".join(told)
