@@ -108,6 +108,9 @@ class Postgres:
 
     def __exit__(self, *_failure: object) -> None:
         self.playbook("teardown")
+        namespace = f"/api/v1/namespaces/{self.namespace}"
+        if self.client.find(namespace):  # a repository of backups is kept by teardown, and nobody wants a test's
+            self.client.request("DELETE", namespace)
 
     def playbook(self, name: str, **options: Any) -> str:
         """What it printed; a failure fails the test."""
