@@ -14,7 +14,7 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +22,10 @@ ROOT = Path(__file__).resolve().parents[2]
 RUN_TIMEOUT = 900  # seconds
 
 
-def playbook(name: str, variables: Path, *options: str, fails: bool | None = False) -> str:
-    """What it printed on the local cluster; ``fails`` is whether it is expected to, None is either."""
+def playbook(name: str, variables: Path, *options: str, fails: bool | None = False, enter: Sequence[str] = ()) -> str:
+    """What it printed on the local cluster; ``fails`` is whether it is expected to, None is either; ``enter`` is a command that runs another elsewhere."""
     command = [
+        *enter,
         str(ROOT / ".venv/bin/ansible-playbook"),
         "-i",
         "inventories/local",
