@@ -40,25 +40,28 @@ LIMIT = 180.0  # seconds for the cluster to come back from anything; a busy mach
 DATABASE = "progressive_framework_v5"
 
 # Writes numbers in order until it is told to stop, and prints each once it is acknowledged, with the seconds since the one before and the time.
-# User, password and authority are read for each connection, as they may change.
+# User, password and authority are read for each connection, as they may change; the Service's address is asked for once, as it does not (the application
+# too goes on with the last one it had, and a JVM asks every thirty seconds). A writer that asks DNS each time waits for it where a server of it is lost.
 WRITER = """
-import os, signal, sys, time, psycopg
+import os, signal, socket, sys, time, psycopg
 stop = []
 signal.signal(signal.SIGTERM, lambda *_: stop.append(1))
 read = lambda name: open(f"/run/secrets/postgres/{name}").read().strip()
 more = {"sslmode": "verify-full", "sslrootcert": "/run/secrets/tls/ca.crt"} if os.path.exists("/run/secrets/tls/ca.crt") else {}
 each = os.environ.get("EACH") == "true"
 patience = int(os.environ["PATIENCE"])
-where = dict(host=os.environ["SERVICE"], dbname=os.environ["DATABASE"], autocommit=True, connect_timeout=patience,
+host = os.environ["SERVICE"]
+where = dict(host=host, dbname=os.environ["DATABASE"], autocommit=True, connect_timeout=patience,
     tcp_user_timeout=patience * 1500, options=f"-c statement_timeout={patience * 1500}", target_session_attrs="read-write", **more)
 number, link, last = 0, None, time.monotonic()
 while not stop:
     try:
+        where.get("hostaddr") or where.update(hostaddr=socket.gethostbyname(host))
         link = link or psycopg.connect(**where, user=read("username"), password=read("password"))
         if number == 0:
             link.execute("create table if not exists written (number int primary key)")
         link.execute("insert into written values (%s) on conflict do nothing", (number,))
-    except psycopg.Error as error:
+    except (psycopg.Error, OSError) as error:
         print("failed", str(error).splitlines()[0], flush=True)
         link = None
         time.sleep(0.05)
@@ -214,12 +217,9 @@ class Row(NamedTuple):
 class Writer:
     """A pod that writes; what it printed is what was acknowledged. With ``each`` it connects anew for every row, with ``tls`` it checks whom it talks to.
     ``patience`` is how long it waits for a connection, in seconds: a little where another server may be there, much where a failure must not be the machine's.
-    ``dns`` is how long it waits for an answer of a DNS server, as the application does (5 is the resolver's own).
     """
 
-    def __init__(
-        self, postgres: Postgres, name: str = "writer", *, each: bool = False, tls: str = "", patience: int = 2, dns: int = 1
-    ) -> None:
+    def __init__(self, postgres: Postgres, name: str = "writer", *, each: bool = False, tls: str = "", patience: int = 2) -> None:
         self.postgres = postgres
         self.path = f"/api/v1/namespaces/{postgres.namespace}/pods/{name}"
         image = (postgres.pod("postgres-0") or {})["spec"]["containers"][0]["image"]
@@ -240,8 +240,7 @@ class Writer:
         labels = {"progressive.platform/postgres-client": "true"}
         metadata = {"name": name, "namespace": postgres.namespace, "labels": labels}
         body = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {"containers": [container], "restartPolicy": "Never"}}
-        resolver = {"options": [{"name": "timeout", "value": str(dns)}, {"name": "attempts", "value": "5"}]}
-        body["spec"] |= {"volumes": volumes, "terminationGracePeriodSeconds": 1, "dnsConfig": resolver}
+        body["spec"] |= {"volumes": volumes, "terminationGracePeriodSeconds": 1}
         postgres.client.request("POST", f"/api/v1/namespaces/{postgres.namespace}/pods", body)
         self.until(10)
 

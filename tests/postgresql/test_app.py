@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -113,6 +114,34 @@ def test_connections_that_the_server_closed_are_no_failure(environ: dict[str, st
         await backend.touch("five", "value")
 
     run(environ, work)
+
+
+def test_while_dns_is_silent_the_last_addresses_are_used(environ: dict[str, str], lab: Lab) -> None:
+    host, _colon, port = environ["POSTGRES_PRIMARY"].rpartition(":")
+    named = {**environ, "POSTGRES_PRIMARY": f"postgres-primary.test:{port}", "POSTGRES_REPLICA": ""}
+    answers = [[(socket.AF_INET, socket.SOCK_STREAM, 6, "", (host, 0))]]
+
+    async def dns(*_name: Any, **_options: Any) -> list[Any]:
+        await asyncio.sleep(0 if answers else 60)
+        return answers.pop()
+
+    async def work() -> None:
+        asyncio.get_running_loop().getaddrinfo = dns  # type: ignore[method-assign]
+        backend = made(named)
+        backend.RESOLVE = 0.2  # type: ignore[misc]
+        try:
+            await backend.migrate()
+            assert not answers
+            await backend.close()
+            await backend.touch("dns", "value")
+        finally:
+            await backend.close()
+        stranger = made(named)
+        stranger.RESOLVE = 0.2  # type: ignore[misc]
+        with pytest.raises(BackendError, match=r"postgres-primary\.test cannot be resolved: DNS is silent"):
+            await stranger.check()
+
+    asyncio.run(work())
 
 
 def test_a_primary_that_became_a_replica_is_named(environ: dict[str, str]) -> None:

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import datetime
 import json
+import socket
 import time
 import typing as t
 from collections.abc import Awaitable, Callable, Mapping
@@ -214,6 +215,7 @@ class PostgresBackend:
     KEPT = 4  # idle connections to each Service
     CATCH_UP = 1.0  # seconds a replica has to show what was just written, before the primary is asked
     PAUSE = 0.1
+    RESOLVE = 1.0  # seconds for an answer of DNS
 
     def __init__(
         self,
@@ -231,6 +233,7 @@ class PostgresBackend:
         self._login = login
         self._authority = authority
         self._idle: dict[Address, list[Link]] = {}
+        self._resolved: dict[str, list[str]] = {}
 
     @classmethod
     def from_environment(cls, environ: Environment) -> t.Self | None:
@@ -363,8 +366,10 @@ class PostgresBackend:
 
     async def _connect(self, address: Address) -> Link:
         (host, port), (user, password) = address, self._login()
+        hosts = await self._resolve(host)
         return await psycopg.AsyncConnection.connect(
-            host=host,
+            host=",".join([host] * len(hosts)),
+            hostaddr=",".join(hosts),
             port=port,
             user=user,
             password=password,
@@ -376,6 +381,17 @@ class PostgresBackend:
             sslmode="verify-full" if self._authority else "prefer",
             sslrootcert=self._authority or None,
         )
+
+    async def _resolve(self, host: str) -> list[str]:
+        """The name's addresses; the last known ones while DNS is silent, as one of its servers is with a lost node: a Service keeps its address."""
+        try:
+            async with asyncio.timeout(self.RESOLVE):
+                found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
+            self._resolved[host] = list(dict.fromkeys(str(one[4][0]) for one in found))
+        except OSError as error:
+            if host not in self._resolved:
+                raise OSError(f"{host} cannot be resolved: {str(error) or 'DNS is silent'}") from error
+        return self._resolved[host]
 
 
 Document = dict[str, t.Any]
