@@ -16,6 +16,9 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[3]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "roles").glob("*/README.md"))]
+ROLES = sorted(path.name for path in (ROOT / "roles").iterdir())
+NAME = re.compile(rf"\b(?:platform|{'|'.join(ROLES)})_[a-z0-9_]+\b")  # what begins as variables of the collection do
+GIVEN = re.compile(r"-e [\"']?\{?\"?([a-z_0-9]+)[\"=:]")
 LINK = re.compile(r"\]\((?!https?:|mailto:)([^)\s#]*)(?:#([^)\s]*))?\)")
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
@@ -47,6 +50,24 @@ def test_examples_are_yaml_and_name_playbooks_that_are_there(page: Path) -> None
             list(yaml.safe_load_all(block))
         for playbook in re.findall(r"ansible-playbook (?:\S*playbooks/(\w+)\.yml|progressive\.platform\.(\w+))", block):
             assert (ROOT / f"playbooks/{''.join(playbook)}.yml").is_file(), playbook
+
+
+@pytest.fixture(scope="module")
+def known() -> set[str]:
+    """Variables by their argument specs, what playbooks and plugins read or are called, names of alerts' metrics in templates, and pages."""
+    specs = [
+        yaml.safe_load(path.read_text(encoding="utf-8"))["argument_specs"] for path in (ROOT / "roles").glob("*/meta/argument_specs.yml")
+    ]
+    variables = {option for spec in specs for entry in spec.values() for option in entry.get("options") or {}}
+    sources = [*(ROOT / "playbooks").rglob("*.yml"), *(ROOT / "plugins").rglob("*.py"), *(ROOT / "roles").rglob("templates/*.j2")]
+    words = {word for path in sources for word in re.findall(r"[a-z0-9_]+", path.read_text(encoding="utf-8"))}
+    return variables | words | {path.stem for path in sources + PAGES}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_variables_of_guides_and_examples_are_there(page: Path, known: set[str]) -> None:
+    text = LINK.sub("", page.read_text(encoding="utf-8"))
+    assert {*NAME.findall(text), *GIVEN.findall(text)} - known - {*ROLES} == set()
 
 
 def test_the_drawing_is_what_its_script_draws(tmp_path: Path) -> None:
