@@ -144,7 +144,7 @@ def test_the_platform_comes_up_behind_the_gap_from_one_archive(
     ):
         playbook(name, there, *options)
     layers = {
-        origin: [layer["digest"] for layer in manifest(outside, f"progressive/{origin}@{digest}")["layers"]]
+        origin: [layer["digest"] for layer in manifest(outside, f"progressive/{origin.partition(':')[0]}@{digest}")["layers"]]
         for origin, digest in digests(tmp_path / "digests.yml").items()
     }
     assert sorted(origin.partition(":")[0] for origin in layers) == NAMES
