@@ -109,6 +109,7 @@ def wanted(keys: Keys) -> dict[str, Any]:
             },
             "wpa": {"labels": {"component": "workout-agent"}, "environment": {"AGENT_SPECIALIZATION": "workout"}},
         },
+        "gateway_scaling": {"min": 2, "max": 2},
         "gateway_canary": {
             "steps": [10, 50, 100],
             "interval": 5,
@@ -335,19 +336,25 @@ def test_traffic_goes_on_without_the_control_plane(mesh: Mesh) -> None:
 
 LOAD = """
 import collections, http.client, json, socket, ssl, sys, threading, time
-where, host, path, token, threads = sys.argv[1], sys.argv[2], sys.argv[3], sys.argv[4], int(sys.argv[5])
+where, host, path, token, threads, tries = *sys.argv[1:5], int(sys.argv[5]), int(sys.argv[6])
 trust = ssl._create_unverified_context()
 seen, lock = collections.Counter(), threading.Lock()
 def ask():
     while True:
-        try:
-            connection = http.client.HTTPConnection(host, timeout=30)
-            connection.sock = trust.wrap_socket(socket.create_connection((where, 443), timeout=10), server_hostname=host)
-            connection.request("GET", path, headers={"authorization": "Bearer " + token, "connection": "close"})
-            what = str(connection.getresponse().status)
-            connection.close()
-        except Exception as error:
-            what = type(error).__name__ + ": " + str(error)
+        for left in reversed(range(tries)):
+            try:
+                connection = http.client.HTTPConnection(host, timeout=30)
+                connection.sock = trust.wrap_socket(socket.create_connection((where, 443), timeout=10 if tries == 1 else 2), server_hostname=host)
+                connection.request("GET", path, headers={"authorization": "Bearer " + token, "connection": "close"})
+                what = str(connection.getresponse().status)
+                connection.close()
+                break
+            except Exception as error:
+                what = type(error).__name__ + ": " + str(error)
+                if left:
+                    with lock:
+                        seen["asked again"] += 1
+                    time.sleep(0.5)
         with lock:
             seen[what] += 1
         time.sleep(0.02)
@@ -361,12 +368,13 @@ while True:
 
 
 class Load:
-    """Requests to the gateway's Service by a pod outside of the mesh, a connection each, for as long as the context lasts."""
+    """Requests to the gateway's Service by a pod outside of the mesh, a connection each, for as long as the context lasts. With ``tries`` a connection
+    that fails is asked again half a second later, and counted apart."""
 
-    def __init__(self, mesh: Mesh, kubeconfig: str, path: str, threads: int = 4) -> None:
+    def __init__(self, mesh: Mesh, kubeconfig: str, path: str, threads: int = 4, tries: int = 1) -> None:
         service = mesh.client.get(f"/api/v1/namespaces/{NAMESPACE}/services/edge-istio")["spec"]["clusterIP"]
         binary = str(Path(kubeconfig).parents[1] / "bin/kubectl")
-        ask = ["python3", "-u", "-c", LOAD, service, HOST, path, mesh.keys.token(), str(threads)]
+        ask = ["python3", "-u", "-c", LOAD, service, HOST, path, mesh.keys.token(), str(threads), str(tries)]
         self.command = [binary, "--kubeconfig", kubeconfig, "-n", NAMESPACE, "exec", "stranger", "--", *ask]
         self.seen: dict[str, int] = {}
 
@@ -388,6 +396,20 @@ class Load:
         self.process.terminate()
         self.process.wait(timeout=20)
         self.reader.join(timeout=10)
+
+
+@pytest.mark.parametrize(("how", "tries"), [((), 1), (("--force", "--grace-period=0"), 5)], ids=["stopped", "killed"])
+def test_a_gateway_pod_that_goes_under_load_fails_no_request(mesh: Mesh, kubeconfig: str, how: tuple[str, ...], tries: int) -> None:
+    """One that is stopped answers what it has begun; after one that is killed a client has to ask again."""
+    pods = mesh.client.get(f"/api/v1/namespaces/{NAMESPACE}/pods", labelSelector="app=edge")["items"]
+    assert len(pods) == 2
+    with Load(mesh, kubeconfig, "/api/v1/agents/mca/info", tries=tries) as load:
+        mesh.kubectl("-n", NAMESPACE, "delete", "pod", pods[0]["metadata"]["name"], *how)
+        mesh.kubectl("-n", NAMESPACE, "rollout", "status", "deploy/edge-istio", "--timeout=120s")
+        time.sleep(3)
+    print(f"{load.seen} while a gateway's pod went {' '.join(how)}")
+    assert set(load.seen) <= {"200", "asked again"}, load.seen
+    assert load.seen["200"] > 50
 
 
 BAD = """
