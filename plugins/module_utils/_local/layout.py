@@ -31,6 +31,7 @@ CONTAINERD_SOCKET = "/run/containerd/containerd.sock"
 API_PORT = 6443
 MAX_NODES = 64
 KUBELET_CNI = "/etc/cni/net.d"
+CNI_PROGRAMS = "/usr/lib/cni"
 
 
 @dataclass(frozen=True)
@@ -419,6 +420,11 @@ def holder(cluster: Cluster, node: Node) -> Daemon:
     ]
     script += ["mount -t tmpfs -o mode=0711 containerd /run/containerd"]
     script += [f"mount --bind '{source}' '{target}'" for target, source in mounts(cluster, node).items()]
+    # What is installed among these programs (a mesh's) is the node's own: installers of several nodes would remove each other's.
+    home = cluster.paths.node(node.name)
+    script += [f"mkdir -p '{home}/programs' '{home}/programs.work'"]
+    layers = f"lowerdir={CNI_PROGRAMS},upperdir={home}/programs,workdir={home}/programs.work"
+    script += [f"mount -t overlay -o '{layers}' programs {CNI_PROGRAMS}"]
     script += [f"hostname '{node.name}'", f"exec '{cluster.pause}'"]
     routes, rules = network_files(cluster, node)
     files = {routes: addresses_and_routes(cluster, node), rules: packet_filter(cluster)}
@@ -440,7 +446,7 @@ state = "/run/containerd/state"
   restrict_oom_score_adj = true
   netns_mounts_under_state_dir = true
   [plugins."io.containerd.grpc.v1.cri".cni]
-    bin_dir = "/usr/lib/cni"
+    bin_dir = "{CNI_PROGRAMS}"
     conf_dir = "{KUBELET_CNI}"
 """
     files = {config: content, mounts(cluster, node)[KUBELET_CNI] / "10-bridge.conflist": cni(node)}

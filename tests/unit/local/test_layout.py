@@ -161,6 +161,7 @@ def test_everything_a_node_writes_is_in_the_cache() -> None:
     assert all(str(source).startswith("/cache/run/nodes/node-1/") for source in layout.mounts(wanted, node).values())
     script = layout.holder(wanted, node).command[-1]
     assert script.index("--make-rprivate /") < script.index("--make-rshared /") < script.index("--bind")
+    assert "upperdir=/cache/run/nodes/node-1/programs,workdir=/cache/run/nodes/node-1/programs.work' programs /usr/lib/cni" in script
     assert script.splitlines()[-1] == "exec '/cache/bin/pause-v1'"
 
 
