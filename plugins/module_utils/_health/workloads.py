@@ -175,12 +175,20 @@ def pod_causes(pod: Object, around: Surroundings, options: Options) -> Iterator[
     for container in status.get("containerStatuses") or []:
         count = container.get("restartCount") or 0
         ended = (container.get("lastState") or {}).get("terminated") or {}
-        lost = ended.get("reason") == "Unknown"  # the kubelet's word for a container that went with its machine: no fault of its own
-        if count >= options["restarts"] and ended.get("finishedAt") and not lost:
+        if count >= options["restarts"] and ended.get("finishedAt") and not _went_with_machine(status, ended):
             since = around.now - datetime.fromisoformat(ended["finishedAt"]).timestamp()
             if since < options["restart_window"]:
                 why = ended.get("reason") or f"exit code {ended.get('exitCode')}"
                 yield f"container {container['name']} restarted {count} times, the last time {age(since)} ago ({why})"
+
+
+def _went_with_machine(status: Object, ended: Object) -> bool:
+    """Whether a container ended with everything around it, which is no fault of its own: the kubelet calls that Unknown, or, where its runtime saw the
+    end, Error; then the pod got a network of its own anew afterwards (PodReadyToStartContainers), as it does not when a container restarts."""
+    made = next(
+        (one.get("lastTransitionTime") for one in status.get("conditions") or [] if one["type"] == "PodReadyToStartContainers"), None
+    )
+    return ended.get("reason") == "Unknown" or bool(made and datetime.fromisoformat(made) > datetime.fromisoformat(ended["finishedAt"]))
 
 
 def _quote(words: str) -> str:

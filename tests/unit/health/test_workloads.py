@@ -27,6 +27,10 @@ AROUND = Surroundings(
 )
 
 
+def ready_in_a_sandbox(since: str) -> list[dict[str, str]]:
+    return [{"type": "PodReadyToStartContainers", "status": "True", "lastTransitionTime": since}, {"type": "Ready", "status": "True"}]
+
+
 @pytest.mark.parametrize(
     ("found", "problems"),
     [
@@ -74,6 +78,16 @@ AROUND = Surroundings(
         pytest.param(pod(containerStatuses=[container(restarts=2, ended="2026-11-23T11:59:00Z")]), [], id="restarted seldom"),
         pytest.param(
             pod(containerStatuses=[container(restarts=3, ended="2026-11-23T11:58:00Z", reason="Unknown")]), [], id="restarted with its machine"
+        ),
+        pytest.param(
+            pod(containerStatuses=[container(restarts=3, ended="2026-11-23T11:58:00Z")], conditions=ready_in_a_sandbox("2026-11-23T11:58:09Z")),
+            [],
+            id="restarted with its machine, and its runtime saw it end",
+        ),
+        pytest.param(
+            pod(containerStatuses=[container(restarts=3, ended="2026-11-23T11:58:00Z")], conditions=ready_in_a_sandbox("2026-11-23T10:58:09Z")),
+            ["pod web-1 on node-1: container web restarted 3 times, the last time 2 min ago (Error)"],
+            id="restarts lately, in the sandbox it has had for long",
         ),
         pytest.param(
             pod(ready=False, phase="Pending", initContainerStatuses=[container("migrate", restarts=2, ended="2026-11-23T11:58:00Z")]),
