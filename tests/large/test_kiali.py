@@ -47,10 +47,8 @@ def documents(tmp_path_factory: pytest.TempPathFactory) -> list[Json]:
     assert rendered() == found, "nothing of it is thrown by dice"
     assert Source.of("kiali", entry["source"]).sha256
     variables = cluster.variables("istio")
-    for name in ("kiali_namespace", "kiali"):
-        text = _roles.render(cluster.templar, _roles.role_path("istio") / f"templates/{name}.yaml.j2", variables)
-        found += [document for document in yaml.safe_load_all(text) if document]
-    return found
+    text = _roles.render(cluster.templar, _roles.role_path("istio") / "templates/kiali.yaml.j2", variables)
+    return found + [document for document in yaml.safe_load_all(text) if document]
 
 
 @pytest.fixture(scope="module")

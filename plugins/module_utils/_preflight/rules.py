@@ -1159,14 +1159,16 @@ def _thresholds(path: Path, arguments: Values) -> Iterator[Finding]:
     if bad:
         return
     for bound, spec in given.items():
-        for resource, percent in spec.items():
+        for resource, percent in t.cast("Values", spec).items():
             if between(0, 100)(percent):
                 yield wrong((*path, bound, resource), percent, "0 to 100 percent")
                 return
-    low, high = given["thresholds"], given.get("targetThresholds")
-    if high is not None and set(low) != set(high):
+    if len(both) == 1:
+        return
+    low, high = (t.cast("Values", given[bound]) for bound in both)
+    if set(low) != set(high):
         yield wrong((*path, "targetThresholds"), ", ".join(high), f"the resources of thresholds ({', '.join(low)})")
-    elif high is not None and not arguments.get("useDeviationThresholds"):
+    elif not arguments.get("useDeviationThresholds"):
         for resource in low:
             if int(low[resource]) >= int(high[resource]):
                 remedy = "A node would be empty and full at once, and pods would go to and fro."
