@@ -74,6 +74,17 @@ kwok: ## nodes and pods without servers, for tests/large (a Go module, some minu
 	@mkdir -p $(CACHE)/bin; [ -x $(CACHE)/bin/kwok-$(KWOK) ] || { folder=$$(mktemp -d); GOFLAGS=-mod=mod GOBIN=$$folder go install sigs.k8s.io/kwok/cmd/kwok@$(KWOK); mv $$folder/kwok $(CACHE)/bin/kwok-$(KWOK); rmdir $$folder; }
 	@ln -sfn kwok-$(KWOK) $(CACHE)/bin/kwok
 
+# Its go.mod replaces a module, which "go install" refuses: inventories/local says the same for the image.
+DESCHEDULER := v0.36.0
+.PHONY: descheduler
+descheduler: ## the descheduler, for tests/large (a Go module, some minutes of compiling, once)
+	@mkdir -p $(CACHE)/bin; [ -x $(CACHE)/bin/descheduler-$(DESCHEDULER) ] || { folder=$$(mktemp -d); cd $$folder; \
+	go mod init progressive.local/descheduler; go mod edit -require=sigs.k8s.io/descheduler@$(DESCHEDULER) \
+	-replace=k8s.io/kube-openapi=k8s.io/kube-openapi@v0.0.0-20260512234627-ef417d054102; \
+	CGO_ENABLED=0 go build -trimpath -mod=mod -ldflags "-s -w -X sigs.k8s.io/descheduler/pkg/version.version=v20260519-$(DESCHEDULER)" \
+	-o descheduler sigs.k8s.io/descheduler/cmd/descheduler; mv descheduler $(CACHE)/bin/descheduler-$(DESCHEDULER); cd /; rm -rf $$folder; }
+	@ln -sfn descheduler-$(DESCHEDULER) $(CACHE)/bin/descheduler
+
 .PHONY: registry
 registry:
 	@{ command -v skopeo && command -v docker-registry && command -v buildah; } >/dev/null || { apt-get update -qq && RUNLEVEL=1 apt-get install -y -qq --no-install-recommends skopeo docker-registry buildah; }
@@ -89,7 +100,7 @@ podman:
 unit: $(VENV)/ready redis-server promtool registry ## the fast tests: no cluster, servers on loopback at most
 	$(BIN)/pytest tests/unit
 
-test: lint sanity redis-server promtool registry postgresql-server kwok up ## everything CI runs: lint, sanity, the platform itself, molecule, unit, redis and cluster tests
+test: lint sanity redis-server promtool registry postgresql-server kwok descheduler up ## everything CI runs: lint, sanity, the platform itself, molecule, unit, redis and cluster tests
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/molecule test --all $(OTHERS:%=--exclude %)
 	$(BIN)/pytest -n 4 --dist worksteal -m "not slow" --ignore tests/cluster --ignore tests/large tests
 	$(BIN)/pytest tests/large  # in one process: its tests go on from each other

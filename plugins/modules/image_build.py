@@ -45,7 +45,8 @@ options:
     description:
       - Base images by name.
       - A string is a reference; a dictionary has C(suite), C(packages) and optionally C(mirror) of a Debian root filesystem, or C(version),
-        C(package) and optionally C(modules), C(tags), C(symbols), C(files) and C(generated) of a program that is built from a published Go module, with Go.
+        C(package) and optionally C(modules), C(replaces), C(tags), C(symbols), C(files) and C(generated) of a program that is built from a published Go
+        module, with Go.
     type: dict
     required: true
   revision:

@@ -63,6 +63,35 @@ options:
     elements: dict
     default: []
     suboptions: *file
+  charts:
+    description: Helm charts of others that belong to the mesh (Kiali), rendered without a cluster; their documents stand last.
+    type: list
+    elements: dict
+    default: []
+    version_added: 0.2.0
+    suboptions:
+      name:
+        description: Name of the release.
+        type: str
+        required: true
+      namespace:
+        description: Namespace of the release.
+        type: str
+        required: true
+      source:
+        description: Where the chart's archive comes from.
+        type: dict
+        required: true
+        suboptions: *file
+      values:
+        description: Its values. Keys whose value is null are left out.
+        type: dict
+        default: {}
+  helm:
+    description: Name or path of Helm 3, which O(charts) are rendered with.
+    type: str
+    default: helm
+    version_added: 0.2.0
   cache:
     description: Folder of fetched files and generated manifests. C(${XDG_CACHE_HOME:-~/.cache}/progressive-platform/sources) by default.
     type: path

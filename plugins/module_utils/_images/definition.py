@@ -30,7 +30,7 @@ ROOTFS_RECIPE = "2"
 
 # Raised when build.Builder.compile makes another root filesystem of the same program; what describes one.
 PROGRAM_RECIPE = "1"
-PROGRAM = frozenset({"version", "package", "modules", "tags", "symbols", "files", "generated"})
+PROGRAM = frozenset({"version", "package", "modules", "tags", "symbols", "files", "generated", "replaces"})
 
 # Raised when an image is built otherwise of the same sources (commands.Buildah.build, labels).
 IMAGE_RECIPE = "2"
@@ -131,6 +131,7 @@ def make_bases(wanted: Mapping[str, t.Any], revision: int) -> dict[str, Base]:
             made_of += sorted(
                 f"{name}={value}" for part in (program.symbols, program.files, program.generated) for name, value in part.items()
             )
+            made_of += sorted(f"{path} => {at}" for path, at in program.replaces.items())
             parts = (PROGRAM_RECIPE, *made_of, str(revision))
             bases[name] = Base(name, "", program=program, made_of=parts).on(architecture())
         else:

@@ -12,7 +12,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import typing as t
+from dataclasses import dataclass
 from pathlib import Path
 
 from ansible_collections.progressive.platform.plugins.module_utils._kube.arguments import CONNECTION
@@ -26,6 +28,18 @@ ARGUMENTS: dict[str, t.Any] = {
     "istioctl": {"type": "dict", "required": True, "options": sources.OPTIONS},
     "operator": {"type": "dict", "required": True},
     "documents": {"type": "list", "elements": "dict", "options": sources.OPTIONS, "default": []},
+    "charts": {
+        "type": "list",
+        "elements": "dict",
+        "default": [],
+        "options": {
+            "name": {"type": "str", "required": True},
+            "namespace": {"type": "str", "required": True},
+            "source": {"type": "dict", "required": True, "options": sources.OPTIONS},
+            "values": {"type": "dict", "default": {}},
+        },
+    },
+    "helm": {"type": "str", "default": "helm"},
     "cache": {"type": "path"},
     "timeout": {"type": "float", "default": 300.0},
     **CONNECTION,
@@ -42,12 +56,17 @@ def run(params: Params, context: Context) -> Result:
     (program,) = sources.files(istioctl, cache, context.clock, params["timeout"])
     further = [path for entry in params["documents"] for path in _documents(entry, cache, context, params["timeout"])]
     operator = _plain(params["operator"])
-    target = cache / "manifests" / f"{_key(program, operator, further)}.json"
+    charts = [_Chart.of(entry, cache, context, params["timeout"]) for entry in params["charts"]]
+    wanted = operator if not charts else [operator, *([chart.name, chart.namespace, chart.values] for chart in charts)]
+    target = cache / "manifests" / f"{_key(program, wanted, [*further, *(chart.archive for chart in charts)])}.json"
     if not target.is_file():
         context.progress.report("istio", "istioctl generates the manifests")
         check_version(program, istioctl.version)
         found = [document for path in further for document in load(path.read_text(encoding="utf-8"), str(path))]
         found += generate(program, operator, cache)
+        for chart in charts:
+            context.progress.report("istio", f"helm renders {chart.name}")
+            found += chart.render(params["helm"], cache)
         write_atomic(target, json.dumps(found, separators=(",", ":")))
         context.progress.report("istio", "manifests generated", done=True)
     return {"changed": False, "file": str(target), "istioctl": str(program)}
@@ -65,6 +84,38 @@ def generate(program: Path, operator: Document, cache: Path) -> list[Document]:
     if not found:
         raise PlatformError(f"{program} generated no manifest at all from the operator file. Try it by hand: istioctl manifest generate.")
     return found
+
+
+@dataclass(frozen=True)
+class _Chart:
+    """A Helm chart of others: its archive, and what the release is called and made of."""
+
+    name: str
+    namespace: str
+    archive: Path
+    values: t.Any
+
+    @classmethod
+    def of(cls, entry: Params, cache: Path, context: Context, timeout: float) -> _Chart:
+        (archive,) = sources.files(Source.of(str(entry["name"]), entry["source"]), cache, context.clock, timeout)
+        return cls(str(entry["name"]), str(entry["namespace"]), archive, _plain(entry["values"]))
+
+    def render(self, helm: str, cache: Path) -> list[Document]:
+        """Its documents, as ``helm template`` makes them without a cluster; PlatformError with helm's own words where it refuses the values."""
+        program = shutil.which(helm)
+        if not program:
+            raise PlatformError(f"{helm} is wanted to render the chart of {self.name}, and not in PATH. Install Helm 3 where Ansible runs.")
+        file = unfinished(cache / "manifests" / "values.yaml")
+        write_atomic(file, json.dumps(self.values))
+        command = [program, "template", self.name, str(self.archive), "--namespace", self.namespace, "--values", str(file)]
+        try:
+            text = call(command, timeout=GENERATE_TIMEOUT, env=NO_CLUSTER)
+        finally:
+            file.unlink(missing_ok=True)
+        found = load(text, f"What helm makes of the chart of {self.name}")
+        if not found:
+            raise PlatformError(f"{program} made no manifest at all of {self.archive}. Try it by hand: helm template {self.archive}.")
+        return found
 
 
 def check_version(program: Path, wanted: str) -> None:
@@ -85,7 +136,7 @@ def _documents(entry: Params, cache: Path, context: Context, timeout: float) -> 
     return sources.files(source, cache, context.clock, timeout)
 
 
-def _key(program: Path, operator: Document, further: list[Path]) -> str:
+def _key(program: Path, operator: t.Any, further: list[Path]) -> str:
     """Stands for everything the manifests are made of; a file of this machine by its identity, for nobody edits those of the cache."""
     made_of = [RECIPE, json.dumps(operator, sort_keys=True)]
     for path in (program, *further):

@@ -36,6 +36,7 @@ def istio_rules(values: Values, shared: Values) -> Iterator[Finding]:
             ("catalog_sources", "istioctl", "version"), version, "1.30.4 or newer", "It has holes that are known (ISTIO-SECURITY-2026-006)."
         )
     yield from _scaling("istio_scaling", values["istio_scaling"])
+    yield from kiali_rules(values, shared) if values["istio_kiali"] else ()
     yield from ambient_rules(values, shared) if values["istio_mode"] == AMBIENT else sidecar_rules(values, shared)
     databases = [name for name in shared.get("platform_components") or [] if name in DATABASES]
     label, out = (DATAPLANE, "none") if values["istio_mode"] == AMBIENT else (INJECT, "false")
@@ -60,6 +61,24 @@ def istio_rules(values: Values, shared: Values) -> Iterator[Finding]:
                 yield wrong(
                     ("istio_egress", entry, "hosts"), host, "a DNS name, or *.and the end of one", "One star would let everything out."
                 )
+
+
+def kiali_rules(values: Values, shared: Values) -> Iterator[Finding]:
+    path, auth = ("istio_kiali_auth", "strategy"), values["istio_kiali_auth"]
+    if auth.get("strategy") not in ("token", "openid"):
+        remedy = "Whoever the gateway lets in would see the whole mesh." if auth.get("strategy") == "anonymous" else ""
+        yield wrong(path, auth.get("strategy"), "token or openid", remedy)
+    elif auth["strategy"] == "openid":
+        for option in ("client_id", "issuer_uri"):
+            if not (auth.get("openid") or {}).get(option):
+                yield wrong(("istio_kiali_auth", "openid", option), None, "what the provider of identities says")
+    for option in (*values["istio_namespaces"], values["istio_namespace"]):
+        if values["istio_kiali_namespace"] == option:
+            remedy = "Its namespace is made, and taken away, with it; and it is not of the mesh."
+            yield wrong(("istio_kiali_namespace",), option, "a namespace of its own", remedy)
+    if "monitoring" not in (shared.get("platform_components") or []):
+        remedy = "Its graph is drawn from Prometheus; one that is there already is platform_prometheus."
+        yield wrong(("istio_kiali",), True, "with monitoring among platform_components", remedy, warning=True)
 
 
 def sidecar_rules(values: Values, shared: Values) -> Iterator[Finding]:

@@ -39,6 +39,8 @@ class Program:
     directories of its repository; published, the parts of Kubernetes v1.x.y are modules of version v0.x.y.
     ``symbols`` are variables the linker sets, ``tags`` the build constraints, ``names`` the names the program is called by (its own by default).
     ``files`` of the required modules belong to the program: paths in its image, each with module and path (example.org/module/data.json).
+    ``replaces`` are modules of another version than those required ask for (path: version), as the go.mod of the program's own module says: ``go install``
+    refuses such a module, and a go.mod that requires it does not hear of it.
     ``generated`` are files that the module's own build would have made in it, by module and path, with their text; the module is copied for them.
     ``architecture`` is Go's name of another one than this machine's (arm64), for which it is compiled.
     """
@@ -53,6 +55,7 @@ class Program:
     tags: tuple[str, ...] = ()
     files: Mapping[str, str] = field(default_factory=dict)
     generated: Mapping[str, str] = field(default_factory=dict)
+    replaces: Mapping[str, str] = field(default_factory=dict)
     architecture: str = ""
 
     @property
@@ -77,6 +80,7 @@ class Program:
             tags=tuple(options.get("tags") or ()),
             files=dict(options.get("files") or {}),
             generated=dict(options.get("generated") or {}),
+            replaces=dict(options.get("replaces") or {}),
         )
 
 
@@ -94,9 +98,14 @@ def go_mod(name: str, modules: Mapping[str, str], staging: str = "", staging_go_
     lines += [f"require {path} {version}" for path, version in sorted(modules.items())]
     if staging:
         version = staging_version(modules[staging])
-        replaced = re.findall(r"^\s*(?:replace\s+)?(\S+)\s+=>\s+\./staging/", staging_go_mod, re.MULTILINE)
-        lines += [f"replace {path} => {path} {version}" for path in replaced]
+        parts = re.findall(r"^\s*(?:replace\s+)?(\S+)\s+=>\s+\./staging/", staging_go_mod, re.MULTILINE)
+        lines += [replaced(path, version).rstrip() for path in parts]
     return "\n".join(lines) + "\n"
+
+
+def replaced(path: str, version: str) -> str:
+    """The line of a go.mod that takes this version of a module, whatever is required."""
+    return f"replace {path} => {path} {version}\n"
 
 
 def link_flags(symbols: Mapping[str, str]) -> str:
@@ -158,7 +167,8 @@ class Builder:
                 if not program.package:
                     self.prepare(program, directory, log, say)
                 elif program.modules:
-                    write_atomic(directory / "go.mod", go_mod(program.name, program.modules) + self.completed(program, directory))
+                    text = go_mod(program.name, program.modules) + "".join(replaced(path, at) for path, at in program.replaces.items())
+                    write_atomic(directory / "go.mod", text + self.completed(program, directory))
                 made = self.go(build_command(program, output), directory, log, say, program.architecture)
             (made / output.name if made else output).replace(target)
             shutil.rmtree(directory, ignore_errors=True)

@@ -26,6 +26,8 @@ def scrape_config(target: Item) -> Item:
         labels = ",".join(f"{label}={value}" for label, value in sorted(target["selector"].items()))
         discovery: Item = {"role": "pod", "namespaces": {"names": [target["namespace"]]}}
         made["kubernetes_sd_configs"] = [discovery | ({"selectors": [{"role": "pod", "label": labels}]} if labels else {})]
+        if target["scheme"] == "https":
+            made["tls_config"] = {"insecure_skip_verify": not target["verify"]}
     else:
         made["authorization"] = {"credentials_file": f"{ACCOUNT}/token"}
         made["tls_config"] = {"ca_file": f"{ACCOUNT}/ca.crt"}
@@ -132,6 +134,8 @@ def pod_monitor(target: Item, labels: Mapping[str, str]) -> Item:
         endpoint["interval"] = target["interval"]
     if target["honor_labels"]:
         endpoint["honorLabels"] = True
+    if target["scheme"] == "https":
+        endpoint["tlsConfig"] = {"insecureSkipVerify": not target["verify"]}
     if through:
         endpoint |= {"path": through["path"], "scheme": "http"}
     made = [{"target_label": "job", "replacement": target["job"]}, *pod_labels(target)]

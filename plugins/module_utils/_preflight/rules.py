@@ -140,6 +140,8 @@ SHAPES: dict[str, Spec] = {
     "istio_resources.limits": _AMOUNTS,
     "istio_proxy_resources.requests": _AMOUNTS,
     "istio_proxy_resources.limits": _AMOUNTS,
+    "istio_kiali_resources.requests": _AMOUNTS,
+    "istio_kiali_resources.limits": _AMOUNTS,
     "istio_ztunnel_resources.requests": _AMOUNTS,
     "istio_ztunnel_resources.limits": _AMOUNTS,
     "istio_waypoint_resources.requests": _AMOUNTS,
@@ -155,6 +157,9 @@ SHAPES: dict[str, Spec] = {
     "autoscaling_resources.limits": _AMOUNTS,
     "autoscaling_cluster_autoscaler.resources.requests": _AMOUNTS,
     "autoscaling_cluster_autoscaler.resources.limits": _AMOUNTS,
+    "autoscaling_descheduler_resources.requests": _AMOUNTS,
+    "autoscaling_descheduler_resources.limits": _AMOUNTS,
+    "autoscaling_descheduler_strategies.*": {"type": "dict"},
     "autoscaling_vertical.*": {
         "type": "dict",
         "options": {
@@ -384,6 +389,14 @@ VALUES: dict[str, Kind] = {
     "autoscaling_cluster_autoscaler.resources.requests.*": kinds.amount,
     "autoscaling_cluster_autoscaler.resources.limits.*": kinds.amount,
     "autoscaling_cluster_autoscaler.secret": kinds.optional_subdomain,
+    "autoscaling_descheduler_interval": between(1, 1440, "minutes"),
+    "autoscaling_descheduler_namespaces.*": kinds.dns_label,
+    "autoscaling_descheduler_spares.priority": kinds.dns_subdomain,
+    "autoscaling_descheduler_spares.replicas": between(0),
+    "autoscaling_descheduler_spares.age": between(0, 10080, "minutes"),
+    "autoscaling_descheduler_limits.*": between(1),
+    "autoscaling_descheduler_resources.requests.*": kinds.amount,
+    "autoscaling_descheduler_resources.limits.*": kinds.amount,
     "autoscaling_priority_class": kinds.dns_subdomain,
     "autoscaling_user": between(1, 2**31 - 1),
     "monitoring_namespace": kinds.dns_label,
@@ -428,6 +441,9 @@ VALUES: dict[str, Kind] = {
     "tracing_health_patience": between(1, 300, "seconds"),
     "istio_revision": kinds.dns_label,
     "istio_namespace": kinds.dns_label,
+    "istio_kiali_namespace": kinds.dns_label,
+    "istio_kiali_resources.requests.*": kinds.amount,
+    "istio_kiali_resources.limits.*": kinds.amount,
     "istio_namespaces.*": kinds.dns_label,
     "istio_cni_bin_dir": kinds.matching(r"/[^\0:]*", "an absolute path, or nothing", empty=True),
     "istio_resources.requests.*": kinds.amount,
@@ -1054,6 +1070,109 @@ def autoscaling_rules(values: Values, shared: Values) -> Iterator[Finding]:
             yield from pools_exist((*path, "pool"), [spec["pool"]], shared)
     if values["autoscaling_nodes"] != "none" and not any(spec.get("group") for spec in groups.values()):
         yield wrong(("autoscaling_node_groups",), "no group with a name at the provider", "at least one")
+
+    if values["autoscaling_descheduler"]:
+        yield from descheduler_rules(values, shared)
+
+
+# Plugins of the descheduler 0.36 and their arguments, but for those that want further rights (metricsUtilization) or say again what stands once
+# (namespaces).
+STRATEGIES = {
+    "HighNodeUtilization": ("thresholds", "numberOfNodes", "evictionModes", "evictableNamespaces"),
+    "LowNodeUtilization": (
+        "useDeviationThresholds",
+        "thresholds",
+        "targetThresholds",
+        "numberOfNodes",
+        "evictableNamespaces",
+        "evictionLimits",
+    ),
+    "PodLifeTime": (
+        "labelSelector",
+        "ownerKinds",
+        "maxPodLifeTimeSeconds",
+        "states",
+        "conditions",
+        "exitCodes",
+        "includingInitContainers",
+        "includingEphemeralContainers",
+    ),
+    "RemoveDuplicates": ("excludeOwnerKinds",),
+    "RemoveFailedPods": ("labelSelector", "excludeOwnerKinds", "minPodLifetimeSeconds", "reasons", "exitCodes", "includingInitContainers"),
+    "RemovePodsHavingTooManyRestarts": ("labelSelector", "podRestartThreshold", "includingInitContainers", "states"),
+    "RemovePodsViolatingInterPodAntiAffinity": ("labelSelector",),
+    "RemovePodsViolatingNodeAffinity": ("labelSelector", "nodeAffinityType"),
+    "RemovePodsViolatingNodeTaints": ("labelSelector", "includePreferNoSchedule", "excludedTaints", "includedTaints"),
+    "RemovePodsViolatingTopologySpreadConstraint": ("labelSelector", "constraints", "topologyBalanceNodeFit"),
+}
+
+
+def descheduler_rules(values: Values, shared: Values) -> Iterator[Finding]:
+    """What the descheduler would end at in its first second, or take without a word and do something else."""
+    yield from limits_hold(("autoscaling_descheduler_resources",), values["autoscaling_descheduler_resources"])
+    yield from priority_exists(
+        ("autoscaling_descheduler_spares", "priority"), values["autoscaling_descheduler_spares"].get("priority"), shared
+    )
+    variable = ("autoscaling_descheduler_namespaces",)
+    for namespace in values[variable[0]]:
+        if str(namespace).startswith("kube-"):
+            yield wrong(variable, namespace, "namespaces of the platform's own", "The cluster's own parts are not its to move.")
+    if not values[variable[0]]:
+        yield wrong(variable, None, "at least one", "Or switch autoscaling_descheduler off.")
+    limits = values["autoscaling_descheduler_limits"]
+    for part in ("node", "namespace"):
+        if int(limits[part]) > int(limits["total"]):
+            yield wrong(("autoscaling_descheduler_limits", part), limits[part], f"at most total ({limits['total']})")
+    strategies = {strategy: spec for strategy, spec in values["autoscaling_descheduler_strategies"].items() if spec is not None}
+    if not strategies:
+        yield wrong(("autoscaling_descheduler_strategies",), None, "at least one", "Or switch autoscaling_descheduler off.")
+    for strategy, arguments in strategies.items():
+        path = ("autoscaling_descheduler_strategies", strategy)
+        if strategy not in STRATEGIES:
+            meant = suggestion(strategy, STRATEGIES)
+            allowed = f"one of {', '.join(STRATEGIES)}"
+            yield Finding(name(path), "a strategy that does not exist", allowed, f"Did you mean {meant}?" if meant else "Remove it.")
+            continue
+        for argument in sorted(set(arguments) - set(STRATEGIES[strategy])):
+            meant = suggestion(argument, STRATEGIES[strategy])
+            remedy = (
+                f"Did you mean {meant}?"
+                if meant
+                else "Whose pods are looked at stands in autoscaling_descheduler_namespaces, for all of them."
+            )
+            allowed = ", ".join(STRATEGIES[strategy])
+            yield Finding(name((*path, argument)), "an argument that it does not have here", allowed, remedy)
+        if strategy.endswith("NodeUtilization"):
+            yield from _thresholds(path, arguments)
+    if {"LowNodeUtilization", "HighNodeUtilization"} <= set(strategies):
+        remedy = "One empties nodes that the other fills."
+        yield wrong(("autoscaling_descheduler_strategies",), "LowNodeUtilization and HighNodeUtilization", "one of them", remedy)
+
+
+def _thresholds(path: Path, arguments: Values) -> Iterator[Finding]:
+    """Percent of what a node has, by resource: below the first it is empty, above the second it is full."""
+    both = ("thresholds", "targetThresholds") if path[-1] == "LowNodeUtilization" else ("thresholds",)
+    given = {bound: arguments.get(bound) for bound in both}
+    bad = [bound for bound, spec in given.items() if not isinstance(spec, Mapping) or not spec]
+    for bound in bad:
+        yield wrong((*path, bound), given[bound], "percent by resource, such as {cpu: 20, memory: 20, pods: 20}")
+    if bad:
+        return
+    for bound, spec in given.items():
+        for resource, percent in t.cast("Values", spec).items():
+            if between(0, 100)(percent):
+                yield wrong((*path, bound, resource), percent, "0 to 100 percent")
+                return
+    if len(both) == 1:
+        return
+    low, high = (t.cast("Values", given[bound]) for bound in both)
+    if set(low) != set(high):
+        yield wrong((*path, "targetThresholds"), ", ".join(high), f"the resources of thresholds ({', '.join(low)})")
+    elif not arguments.get("useDeviationThresholds"):
+        for resource in low:
+            if int(low[resource]) >= int(high[resource]):
+                remedy = "A node would be empty and full at once, and pods would go to and fro."
+                yield wrong((*path, "targetThresholds", resource), high[resource], f"above thresholds.{resource} ({low[resource]})", remedy)
 
 
 def _vertical_resources(spec: Values) -> list[str]:

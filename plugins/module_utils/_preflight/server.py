@@ -377,12 +377,12 @@ def _definitions(seen: Seen, needs: Mapping[str, t.Any]) -> Iterator[Finding]:
 
 
 def _minors(seen: Seen, needs: Mapping[str, t.Any]) -> Iterator[Finding]:
-    """Programs that simulate the scheduler are of the cluster's own minor version."""
-    own = re.match(r"v?(\d+\.\d+)", seen.version)
+    """Programs that simulate the scheduler are of the cluster's own minor version: v1.36.1, or v0.36.1 as its parts are numbered."""
+    own = re.match(r"v?(\d+\.(\d+))", seen.version)
     for wanted in needs.get("minors") or []:
         tag = str(wanted["image"]).partition("@")[0].rpartition(":")[2]
-        found = re.match(r"v?(\d+\.\d+)\.", tag)
-        if own and found and own[1] != found[1]:
+        found = re.match(r"v?[01]\.(\d+)\.", tag)
+        if own and found and own[2] != found[1]:
             yield Finding(
                 wanted["variable"],
                 f"{tag} for Kubernetes {seen.version}",

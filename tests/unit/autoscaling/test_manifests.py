@@ -12,11 +12,14 @@ import typing as t
 import pytest
 import yaml
 from ansible_collections.progressive.platform.plugins.module_utils._preflight.quantities import quantity
+from ansible_collections.progressive.platform.plugins.module_utils._preflight.rules import STRATEGIES
+from ansible_collections.progressive.platform.tests.unit.monitoring import gathered
 from ansible_collections.progressive.platform.tests.unit.roles.rendering import INVENTORIES, Cluster
 
 Document = dict[str, t.Any]
 COMPONENTS = ["baseline", "redis_cluster", "agents", "monitoring", "autoscaling"]
 ADAPTED: Document = {"platform_components": COMPONENTS, "platform_metrics_provider": "prometheus_adapter"}
+DESCHEDULED: Document = {"platform_components": COMPONENTS, "autoscaling_descheduler": True}
 CLUSTERED: Document = {"platform_components": COMPONENTS, "autoscaling_nodes": "cluster_autoscaler"}
 each_inventory = pytest.mark.parametrize("inventory", INVENTORIES)
 
@@ -36,7 +39,7 @@ def test_keda_brings_its_own_and_nothing_is_made_beside_it(inventory: str) -> No
 
 
 @each_inventory
-@pytest.mark.parametrize("changes", [ADAPTED, CLUSTERED])
+@pytest.mark.parametrize("changes", [ADAPTED, CLUSTERED, DESCHEDULED])
 def test_pods_are_restricted_sized_probed_and_have_one_budget(inventory: str, changes: Document) -> None:
     cluster = Cluster(inventory, {**changes, "platform_metrics_provider": changes.get("platform_metrics_provider", "none")})
     documents = cluster.documents("autoscaling")
@@ -173,3 +176,60 @@ def test_sizes_are_recommended_unless_they_may_be_set() -> None:
     own, others = mca["resourcePolicy"]["containerPolicies"]
     assert (own["containerName"], own["controlledResources"], own["minAllowed"]) == ("mca", ["memory"], {"memory": "256Mi"})
     assert others == {"containerName": "*", "mode": "Off"}
+
+
+def policy(**changes: t.Any) -> tuple[Document, Document]:
+    """The descheduler's policy, and who is moved at all."""
+    documents = sent("production", {**DESCHEDULED, "platform_metrics_provider": "none", **changes})
+    found = yaml.safe_load(one(documents, "ConfigMap")["data"]["policy.yaml"])
+    (profile,) = found["profiles"]
+    return found, next(it["args"] for it in profile["pluginConfig"] if it["name"] == "DefaultEvictor")
+
+
+def test_the_descheduler_spares_data_the_young_the_last_and_other_namespaces() -> None:
+    found, evictor = policy()
+    assert evictor["priorityThreshold"] == {"name": "progressive-framework-prod-data"}
+    assert evictor["podProtections"] == {"extraEnabled": ["PodsWithPVC"], "defaultDisabled": ["PodsWithLocalStorage"]}
+    assert (evictor["nodeFit"], evictor["minReplicas"], evictor["minPodAge"]) == (True, 2, "10m")
+    (only,) = evictor["namespaceLabelSelector"]["matchExpressions"]
+    assert (only["key"], only["values"]) == ("kubernetes.io/metadata.name", ["progressive-framework-prod"])
+    limits = [found[f"maxNoOfPodsToEvict{part}"] for part in ("PerNode", "PerNamespace", "Total")]
+    assert limits == [2, 5, 10]
+    spares = {"priority": "system-cluster-critical", "replicas": 3, "age": 0, "scratch": True}
+    evictor = policy(autoscaling_descheduler_spares=spares)[1]
+    assert evictor["priorityThreshold"] == {"name": "system-cluster-critical"} and evictor["podProtections"]["defaultDisabled"] == []
+
+
+def test_strategies_are_enabled_where_they_belong_with_their_arguments() -> None:
+    wanted = {"LowNodeUtilization": {"thresholds": {"cpu": 20}, "targetThresholds": {"cpu": 60}}, "RemovePodsViolatingNodeTaints": {}}
+    found, _evictor = policy(autoscaling_descheduler_strategies={**wanted, "RemoveDuplicates": None})
+    (profile,) = found["profiles"]
+    assert profile["plugins"] == {
+        "deschedule": {"enabled": ["RemovePodsViolatingNodeTaints"]},
+        "balance": {"enabled": ["LowNodeUtilization"]},
+    }
+    assert {it["name"]: it["args"] for it in profile["pluginConfig"][1:]} == wanted
+    balancing = set(Cluster("production", DESCHEDULED).value("autoscaling", "__autoscaling_balancing"))
+    assert balancing <= set(STRATEGIES), "what preflight knows"
+
+
+def test_the_descheduler_evicts_in_its_namespaces_alone_and_deletes_nothing() -> None:
+    documents = sent(
+        "production", {**DESCHEDULED, "autoscaling_descheduler_namespaces": ["one", "two"], "platform_metrics_provider": "none"}
+    )
+    rules = [rule for document in documents if document["kind"] == "ClusterRole" for rule in document["rules"]]
+    assert {verb for rule in rules for verb in rule["verbs"]} == {"get", "list", "watch"}
+    assert not any("secrets" in rule["resources"] or "*" in rule["resources"] for rule in rules)
+    roles = {document["metadata"]["namespace"]: document["rules"] for document in documents if document["kind"] == "Role"}
+    assert set(roles) == {"one", "two"}
+    writes = {(resource, verb) for rule in roles["one"] for resource in rule["resources"] for verb in rule["verbs"]}
+    assert writes == {("pods/eviction", "create"), ("events", "create"), ("events", "patch")}
+
+
+def test_the_operators_prometheus_does_not_verify_the_deschedulers_own_certificate_either() -> None:
+    wanted = gathered.gathered("production")
+    (job,) = [scrape for scrape in wanted["scrapes"] if scrape["job_name"] == "descheduler"]
+    assert (job["scheme"], job["tls_config"]) == ("https", {"insecure_skip_verify": True})
+    (monitor,) = [it for it in wanted["documents"] if it["kind"] == "PodMonitor" and it["metadata"]["name"] == "descheduler"]
+    (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
+    assert (endpoint["scheme"], endpoint["tlsConfig"]) == ("https", {"insecureSkipVerify": True})

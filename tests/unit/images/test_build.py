@@ -75,6 +75,7 @@ def test_a_base_may_be_a_program_built_here(source: Path, tmp_path: Path) -> Non
     assert references(source, ferretdb={**PROGRAM, "modules": {"example.org/F": "v1.24.1"}})["ferretdb"] != before
     assert references(source, ferretdb={**PROGRAM, "files": {"/a": "example.org/F/a"}})["ferretdb"] != before
     assert references(source, ferretdb={**PROGRAM, "symbols": {"example.org/F.version": "1"}})["ferretdb"] != before
+    assert references(source, ferretdb={**PROGRAM, "replaces": {"example.org/G": "v0.0.1"}})["ferretdb"] != before
     with pytest.raises(PlatformError, match="a Go program's version and package"):
         make_bases({"ferretdb": {**PROGRAM, "licence": "Apache-2.0"}}, 1)
 

@@ -162,6 +162,7 @@ def test_which_of_ours_can_be_cross_built() -> None:
         "install_cni",
         "prometheus",
         "prometheus_adapter",
+        "descheduler",
         "otel_collector",
         "jaeger",
         "kube_state_metrics",

@@ -157,6 +157,30 @@ def test_manifests_are_generated_once_for_the_same_wish(istioctl: Path, tmp_path
     assert not list((tmp_path / "cache").rglob(".*operator*")), "no file is left behind"
 
 
+def test_charts_of_others_are_rendered_without_a_cluster_and_once(istioctl: Path, tmp_path: Path) -> None:
+    helm, chart = tmp_path / "helm", tmp_path / "kiali.tgz"
+    chart.write_bytes(archive("tar.gz", **{"kiali/Chart.yaml": b"name: kiali"}))
+    helm.write_text(f'#!/bin/sh\necho "$KUBECONFIG $*" >> {tmp_path}/helmed; cat "$7" >> {tmp_path}/helmed; echo "kind: Deployment"\n')
+
+    def rendered(values: dict[str, t.Any]) -> dict[str, t.Any]:
+        wanted = {"name": "kiali", "namespace": "seen", "source": {"path": str(chart)}, "values": values}
+        given = {"istioctl": {"path": str(istioctl), "version": "1.31.1"}, "operator": {}, "charts": [wanted], "helm": str(helm)}
+        checked = ArgumentSpecValidator(manifest.ARGUMENTS).validate({**given, "cache": str(tmp_path / "cache")})
+        assert not checked.error_messages
+        return manifest.run(checked.validated_parameters, Context())
+
+    with pytest.raises(PlatformError, match="is wanted to render the chart of kiali, and not in PATH"):
+        rendered({})
+    helm.chmod(0o755)
+    found = rendered({"auth": {"strategy": "token"}, "left": None})
+    assert [document["kind"] for document in read(Path(found["file"]))] == ["ConfigMap", "Deployment"]
+    said = (tmp_path / "helmed").read_text()
+    assert said.startswith(f"/dev/null template kiali {chart} --namespace seen --values ")
+    assert said.endswith('{"auth": {"strategy": "token"}}') and rendered({"auth": {"strategy": "token"}}) == found
+    assert (tmp_path / "helmed").read_text() == said, "the same is not rendered twice"
+    assert rendered({"auth": {"strategy": "openid"}}) != found
+
+
 def test_another_version_of_istioctl_is_refused(istioctl: Path) -> None:
     with pytest.raises(PlatformError, match=r"is version 1\.31\.1, and 1\.30\.7 is wanted"):
         generate(istioctl, version="1.30.7")

@@ -27,6 +27,9 @@ def examine(changes: dict[str, t.Any], inventory: str = "production") -> list[Fi
     return found
 
 
+KIALI = {"istio_kiali": True}
+
+
 @pytest.mark.parametrize("inventory", rendering.INVENTORIES)
 def test_our_inventories_are_right_in_the_mesh(inventory: str) -> None:
     assert [
@@ -42,6 +45,9 @@ def test_our_inventories_are_right_in_the_mesh(inventory: str) -> None:
         ({"platform_sources": {"istioctl": {"version": "1.29.8"}}}, "catalog_sources.istioctl.version", "1.30 or newer"),
         ({"platform_sources": {"istioctl": {"version": "1.30.3"}}}, "catalog_sources.istioctl.version", "ISTIO-SECURITY-2026-006"),
         ({"istio_mtls": "DISABLE"}, "istio_mtls", "STRICT"),
+        ({**KIALI, "istio_kiali_auth": {"strategy": "anonymous"}}, "istio_kiali_auth.strategy", "would see the whole mesh"),
+        ({**KIALI, "istio_kiali_auth": {"strategy": "openid"}}, "istio_kiali_auth.openid.issuer_uri", "the provider of identities"),
+        ({**KIALI, "istio_kiali_namespace": "istio-system"}, "istio_kiali_namespace", "a namespace of its own"),
         ({"istio_scaling": {"min": 3, "max": 2}}, "istio_scaling.min", "at most istio_scaling.max (2)"),
         ({"istio_cni": False}, "istio_cni", "progressive-framework-prod is not privileged"),
         ({"istio_tracing": {"port": 4317}}, "istio_tracing.service", "the collector's Service"),
@@ -169,3 +175,8 @@ def test_an_ambient_mesh_is_taken_where_its_parts_can_be_had(inventory: str) -> 
         one for one in examine(AMBIENT, inventory) if one.variable.startswith(("istio", "gateway", "platform_", "baseline_namespaces"))
     ]
     assert [one.variable for one in found] == (["platform_images.ztunnel"] if inventory == "local" else []), [str(one) for one in found]
+
+
+def test_kiali_without_a_prometheus_of_ours_is_a_warning() -> None:
+    (finding,) = [finding for finding in examine(KIALI) if finding.variable.startswith("istio_kiali")]
+    assert finding.warning and "with monitoring among platform_components" in str(finding)

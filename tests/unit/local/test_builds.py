@@ -114,6 +114,16 @@ def test_published_program_whose_module_is_required_by_a_go_mod_of_ours(tmp_path
     assert (tmp_path / "bin/ferretdb-v1.24.0").exists() and "go mod tidy" not in calls.read_text()
 
 
+def test_what_the_go_mod_of_a_module_replaces_is_replaced_in_ours(tmp_path: Path, calls: Path) -> None:
+    """A go.mod that requires it does not hear of it, and another version of the replaced one may not even be there."""
+    program = Program("d", "v1", "example.org/D/cmd/d", {"example.org/D": "v1.0.0"}, replaces={"example.org/openapi": "v0.0.1"})
+    (tmp_path / "fail").touch()  # what was prepared stays for the next run
+    with pytest.raises(PlatformError, match="no space left"):
+        builder(tmp_path).build(program, lambda _line: None)
+    assert "replace example.org/openapi => example.org/openapi v0.0.1\n" in (tmp_path / "work/d-v1/go.mod").read_text()
+    assert calls.exists()
+
+
 def test_files_of_a_program_come_from_its_modules(tmp_path: Path, calls: Path) -> None:
     (tmp_path / "bin").mkdir()
     folder = tmp_path / "mod/example.org/F@v1.24.0"

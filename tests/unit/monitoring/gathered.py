@@ -25,6 +25,7 @@ COMPONENTS = [
     "agents",
     "tracing",
     "operator",
+    "autoscaling",
     "monitoring",
 ]
 # Everything that can be watched is there: backups too.
@@ -33,6 +34,7 @@ CHANGES: dict[str, t.Any] = {
     "postgresql_backup_storage": {"volume": {"size": "100Gi", "class": "fast-ssd"}},
     "redis_cluster_backup_storage": {"volume": {"size": "100Gi", "class": "fast-ssd"}},
     "redis_cluster_backup_drill_maximum_age": 26.0,
+    "autoscaling_descheduler": True,
     "monitoring_prices": {"currency": "EUR", "cpu_hour": 0.03, "memory_hour": 0.004, "storage_month": 0.1},
 }
 RUNBOOKS = "https://example.com/alerts"

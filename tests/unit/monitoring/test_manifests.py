@@ -16,7 +16,7 @@ from ansible_collections.progressive.platform.tests.unit.roles.rendering import 
 
 Document = dict[str, t.Any]
 each_inventory = pytest.mark.parametrize("inventory", INVENTORIES)
-CHANGES = {"platform_components": gathered.COMPONENTS}
+CHANGES = {"platform_components": gathered.COMPONENTS, "autoscaling_descheduler": True}
 ELSEWHERE = ("coredns", "istiod", "envoy")  # pods of the cluster's own, and of Istio's charts and injection
 
 

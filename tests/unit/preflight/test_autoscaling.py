@@ -93,6 +93,68 @@ def test_what_is_wrong_is_refused_by_name(changes: dict[str, t.Any], words: str)
     assert any(words in str(finding) for finding in findings), [str(finding) for finding in findings]
 
 
+def moving(**strategies: t.Any) -> dict[str, t.Any]:
+    return {"autoscaling_descheduler": True, "autoscaling_descheduler_strategies": strategies}
+
+
+FULL = {"cpu": 50, "memory": 50}
+
+
+@pytest.mark.parametrize("inventory", ["local", "production"])
+@pytest.mark.parametrize(
+    "strategies",
+    [None, {"LowNodeUtilization": {"thresholds": {"cpu": 20, "memory": 20}, "targetThresholds": FULL}, "RemoveDuplicates": {}}],
+)
+def test_our_descheduler_is_well(inventory: str, strategies: dict[str, t.Any] | None) -> None:
+    changes = {"autoscaling_descheduler": True} if strategies is None else moving(**strategies)
+    findings, needs = examined(inventory, **changes)
+    assert not findings
+    assert [one["name"] for one in needs["pods"] if one["name"] == "descheduler"] == ["descheduler"]
+    assert [one["variable"] for one in needs["minors"]] == ["platform_images.descheduler"]
+
+
+STRATEGIES = "autoscaling_descheduler_strategies"
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (moving(RemoveDuplicate={}), f"{STRATEGIES}.RemoveDuplicate: a strategy that does not exist"),
+        (moving(RemoveDuplicate={}), "Did you mean RemoveDuplicates?"),
+        (moving(RemoveDuplicates=None), f"{STRATEGIES}: nothing; allowed: at least one"),
+        (moving(RemoveDuplicates={"excludeOwnerKind": ["Job"]}), "Did you mean excludeOwnerKinds?"),
+        (moving(RemoveDuplicates={"namespaces": {"include": ["a"]}}), "autoscaling_descheduler_namespaces, for all of them"),
+        (moving(RemoveDuplicates=["Job"]), f"{STRATEGIES}.RemoveDuplicates"),
+        (moving(LowNodeUtilization={"thresholds": FULL}), f"{STRATEGIES}.LowNodeUtilization.targetThresholds: nothing"),
+        (moving(LowNodeUtilization={"thresholds": FULL, "targetThresholds": {"cpu": 60}}), "the resources of thresholds (cpu, memory)"),
+        (moving(LowNodeUtilization={"thresholds": FULL, "targetThresholds": FULL}), "cpu: 50; allowed: above thresholds.cpu (50)"),
+        (moving(LowNodeUtilization={"thresholds": {"cpu": 120}, "targetThresholds": {"cpu": 130}}), "cpu: 120; allowed: 0 to 100 percent"),
+        (
+            moving(
+                LowNodeUtilization={"thresholds": {"cpu": 1}, "targetThresholds": {"cpu": 2}},
+                HighNodeUtilization={"thresholds": {"cpu": 1}},
+            ),
+            "One empties nodes that the other fills.",
+        ),
+        ({"autoscaling_descheduler_namespaces": []}, "autoscaling_descheduler_namespaces: nothing"),
+        ({"autoscaling_descheduler_namespaces": ["kube-system"]}, "The cluster's own parts are not its to move."),
+        ({"autoscaling_descheduler_limits": {"node": 20, "namespace": 5, "total": 10}}, "autoscaling_descheduler_limits.node: 20"),
+        ({"autoscaling_descheduler_interval": 0}, "autoscaling_descheduler_interval: 0"),
+        (
+            {"autoscaling_descheduler_spares": {"priority": "date", "replicas": 2, "age": 10, "scratch": False}},
+            "autoscaling_descheduler_spares.priority: date; allowed: one of baseline_priority_classes: data, application",
+        ),
+        (
+            {"autoscaling_descheduler_spares": {"priority": "", "replicas": 2, "age": 10, "scratch": False}},
+            "autoscaling_descheduler_spares.priority: an empty text",
+        ),
+    ],
+)
+def test_a_policy_that_would_end_the_descheduler_or_harm_is_refused(changes: dict[str, t.Any], words: str) -> None:
+    findings, _needs = examined(**{"autoscaling_descheduler": True, **changes})
+    assert any(words in str(finding) for finding in findings), [str(finding) for finding in findings]
+
+
 def held_by(service: str) -> dict[str, t.Any]:
     namespace, _unused, name = service.partition("/")
     return {API: {"spec": {"service": {"namespace": namespace, "name": name}}}}
@@ -126,9 +188,8 @@ def test_definitions_of_others_are_there() -> None:
 
 
 @pytest.mark.parametrize(("version", "warned"), [("v1.36.3", False), ("v1.35.1-eks-1", True)])
-def test_the_cluster_autoscaler_is_of_the_clusters_minor(version: str, warned: bool) -> None:
-    needs = {
-        "minors": [{"variable": "platform_images.cluster_autoscaler", "image": "r.example.com/autoscaling/cluster-autoscaler:v1.36.1"}]
-    }
+@pytest.mark.parametrize("image", ["autoscaling/cluster-autoscaler:v1.36.1", "descheduler/descheduler:v0.36.0"])
+def test_what_simulates_the_scheduler_is_of_the_clusters_minor(image: str, version: str, warned: bool) -> None:
+    needs = {"minors": [{"variable": f"platform_images.{image.partition('/')[0]}", "image": f"r.example.com/{image}"}]}
     found = server.judge(server.Seen(version=version, nodes=[]), needs)
     assert [finding.warning for finding in found] == ([True] if warned else [])
