@@ -137,6 +137,7 @@ def test_a_guard_asks_in_one_way_and_its_secrets_are_files(login: Document) -> N
     assert not {"cookie-secret", "basic-auth-password"} & set(flags)
     mounted = {one["name"]: one["secret"]["secretName"] for one in pod["volumes"] if "secret" in one}
     egress = of("NetworkPolicy", documents)["edge-ui-jaeger"]["spec"]["egress"]
+    assert (flags.get("pass-authorization-header") == "true") is (login is not OIDC), "an issuer's token would be passed on, too"
     if login is OIDC:
         assert mounted == {"key": "edge-ui", "client": "edge-ui-client"} and "htpasswd-file" not in flags and "client-secret" not in flags
         assert (
