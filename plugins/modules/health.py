@@ -68,7 +68,8 @@ options:
       - C(edge) takes C(namespace) and C(service) of a gateway, C(host), C(paths), C(open) (paths that ask for no token; none does, where this is empty),
         C(authority) (a Secret with C(ca.crt), or namespace/Secret) and C(minimum). Every path leads to a backend, or is refused where it asks for a
         token.
-        Port 80 redirects. C(limits) says by path how many requests at once the gateway takes (its burst), which it tells with every answer.
+        Port 80 redirects. C(guarded) are hosts where who has not signed in is asked to, and sees nothing else. C(limits) says by path how many requests at
+        once the gateway takes (its burst), which it tells with every answer.
       - C(mesh) takes C(namespace) and C(service) of the control plane, C(namespaces) that are in the mesh, C(revision), C(tag), C(certificate_hours)
         (that every proxy's certificate must still last) and C(mtls). With C(mtls=STRICT) the API server, which is in no mesh, asks every pod in plain text
         and must get no answer. With C(mode=ambient) no pod has a sidecar and every one was taken in by its node's plugin, istiod knows every ztunnel, the

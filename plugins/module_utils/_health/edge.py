@@ -49,12 +49,15 @@ def edge(options: Options, scene: Scene, until: float) -> Finding:
             problems.append(limit_problem(path, reply, burst))
             if not (burst and reply.status == LIMITED):  # that it is in force is seen, and nothing of what is behind it
                 problems.append(path_problem(path, reply, closed=bool(options["open"]) and not is_open(path, options["open"])))
+        for host in options["guarded"]:
+            problems.append(guard_problem(host, request(scene, at._replace(port=secure), host, "/", until, trust)))
         redirect = request(scene, at._replace(port=plain), options["host"], "/", until)
         problems.append(redirect_problem(redirect, options["host"]))
         return "; ".join(problem for problem in problems if problem)
 
     limited = ", ".join(f"{path} {burst}" for path, burst in sorted(options["limits"].items()))
     expected = "every route leads to a backend, port 80 to https" + (f", requests at once: {limited}" if limited else "")
+    expected += f", nobody without a sign-in to {', '.join(options['guarded'])}" if options["guarded"] else ""
     return every_pod(expected, {**options, "port": "443"}, scene, ask)
 
 
@@ -109,6 +112,15 @@ def path_problem(path: str, reply: Reply, closed: bool) -> str:
     if not reply.from_backend:
         return f"{path} leads to no backend: the gateway itself answered {reply.status}"
     return f"{path}: the backend answered {reply.status}" if reply.status in (502, 503, 504) else ""
+
+
+def guard_problem(host: str, reply: Reply) -> str:
+    """Who has not signed in is asked to, or sent to who asks."""
+    if reply.status in (302, 401, 403) and reply.from_backend:
+        return ""
+    if reply.from_backend and reply.status < 500:
+        return f"{host} answered {reply.status} to who has not signed in; a guard's 302, 401 or 403 is wanted"
+    return f"{host}: no guard answers, the gateway said {reply.status}"
 
 
 def limit_problem(path: str, reply: Reply, burst: int) -> str:

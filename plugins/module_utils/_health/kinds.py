@@ -134,6 +134,7 @@ KINDS: dict[str, Kind] = {
             "paths": {"type": "list", "elements": "str", "default": ["/"]},
             "open": {"type": "list", "elements": "str", "default": []},
             "limits": {"type": "dict", "default": {}},
+            "guarded": {"type": "list", "elements": "str", "default": []},
             "authority": {"type": "str", "default": ""},
         },
     ),

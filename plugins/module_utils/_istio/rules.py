@@ -21,6 +21,8 @@ OLDEST = (1, 30)
 DATABASES, INJECT = ("postgresql", "redis_cluster", "mongodb"), "sidecar.istio.io/inject"
 GRPC = 9000  # the port of the agents' Services that speaks it
 KNOWN_BAD = re.compile(r"1\.30\.[0-3]")
+# UIs that are known by name, and the role that brings each.
+UIS = {"grafana": "monitoring", "prometheus": "monitoring", "alertmanager": "monitoring", "jaeger": "tracing"}
 AMBIENT, REVISION, DATAPLANE = "ambient", "istio.io/rev", "istio.io/dataplane-mode"
 
 
@@ -168,18 +170,88 @@ def gateway_rules(values: Values, shared: Values) -> Iterator[Finding]:
                 "Istio's own API has one table of routes for all hosts, so they are limited together; limit routes, or set gateway_api."
             )
             yield wrong(("gateway_rate_limits", str(host)), host, "* alone where gateway_api is off", remedy)
-        elif host != "*" and host not in values["gateway_hosts"]:
-            meant = suggestion(str(host), values["gateway_hosts"])
+        elif host != "*" and host not in (known := [*values["gateway_hosts"], *(ui.get("host") for ui in _uis(values).values())]):
+            meant = suggestion(str(host), known)
             yield wrong(
                 ("gateway_rate_limits", str(host)),
                 host,
-                f"one of gateway_hosts ({', '.join(values['gateway_hosts'])}), or *",
+                f"one of gateway_hosts ({', '.join(known)}), or *",
                 f"Did you mean {meant}?" if meant else "It would limit nothing.",
             )
     if values["gateway_provider"] == "nginx":
         yield from _nginx(values, shared)
+    if _uis(values):
+        yield from _guarded(values)
     if values["gateway_jwt"]:
         yield from _tokens(values["gateway_jwt"], values["gateway_public_paths"])
+
+
+def _uis(values: Values) -> dict[str, Values]:
+    return {name: ui for name, ui in values["gateway_uis"].items() if ui is not None}
+
+
+def _guarded(values: Values) -> Iterator[Finding]:
+    """No page for operators without somebody who asks who it is: what is left open here the whole world would see."""
+    if values["gateway_provider"] != "istio":
+        allowed = f"nothing where gateway_provider is {values['gateway_provider']}"
+        yield wrong(
+            ("gateway_uis",), ", ".join(_uis(values)), allowed, "Guards stand behind Istio's gateway alone; kubectl port-forward is left."
+        )
+    yield from _login(values["gateway_ui_login"], ", ".join(_uis(values)))
+    taken = dict.fromkeys(values["gateway_hosts"], "gateway_hosts")
+    for entry, ui in _uis(values).items():
+        path = ("gateway_uis", entry)
+        if ui["host"] in taken:
+            yield wrong(
+                (*path, "host"), ui["host"], "a host of its own", f"{taken[ui['host']]} has it already; a UI takes every path of its host."
+            )
+        taken.setdefault(ui["host"], name(path))
+        for key in ("service", "namespace") if entry not in UIS else ():
+            if not ui.get(key):
+                yield wrong((*path, key), None, f"where {entry} is: its {key}", f"Only {', '.join(UIS)} are known by name.")
+
+
+def _login(login: Values, uis: str) -> Iterator[Finding]:
+    issuer, users = login.get("issuer"), login.get("users")
+    if bool(issuer) == bool(users):
+        remedy = "Without one anybody could look at them. Make the Secret (docs/istio.md says how) and name it, or take the UIs out of gateway_uis."
+        seen_ = "both issuer and users" if issuer else None
+        yield wrong(("gateway_ui_login",), seen_, f"issuer or users, one of them, for gateway_uis ({uis})", remedy)
+        return
+    if users:
+        for key in ("client", "groups", "domains"):
+            if login.get(key):
+                yield wrong(
+                    ("gateway_ui_login", key), login[key], "nothing where there are users", "It belongs to an issuer; leave it out."
+                )
+        return
+    address = urlsplit(str(issuer))
+    if address.scheme != "https" or not address.hostname:
+        yield wrong(
+            ("gateway_ui_login", "issuer"), issuer, "an address that begins with https://", "Who changes its answers can be anybody."
+        )
+    if not login.get("client"):
+        yield wrong(("gateway_ui_login", "client"), None, "the Secret with client-id and client-secret")
+    if not login.get("groups") and not login.get("domains"):
+        remedy = 'An issuer may know the whole world; domains: ["*"] says that everybody it knows is meant.'
+        yield wrong(("gateway_ui_login", "groups"), None, "whom to let in: groups, or domains of mail addresses", remedy)
+
+
+def uis_lead_somewhere(uis: Values, components: Iterable[str], monitoring: Values | None) -> Iterator[Finding]:
+    """A UI that is known by name is brought by the role that it is of, unless it says where it is."""
+    for entry, ui in uis.items():
+        if ui is None or entry not in UIS or ui.get("service"):
+            continue
+        if UIS[entry] not in components:
+            remedy = f"Put {UIS[entry]} there, or say where it is (service and namespace)."
+            yield wrong(("gateway_uis", entry), ui.get("host"), f"a UI of platform_components, and {UIS[entry]} is not among them", remedy)
+        elif monitoring and UIS[entry] == "monitoring" and monitoring["monitoring_provider"] != "builtin":
+            remedy = "An operator's stack names its Services itself: say service, namespace, port, pods and target."
+            yield wrong(("gateway_uis", entry, "service"), None, "its Service, where monitoring_provider is operator", remedy)
+        elif monitoring and entry == "grafana" and not monitoring["monitoring_grafana"]:
+            yield wrong(
+                ("monitoring_grafana",), False, "true where gateway_uis has grafana", "Or say which one is meant (service and namespace)."
+            )
 
 
 def _nginx(values: Values, shared: Values) -> Iterator[Finding]:

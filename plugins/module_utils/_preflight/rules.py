@@ -189,6 +189,19 @@ SHAPES: dict[str, Spec] = {
     "monitoring_small_resources.limits": _AMOUNTS,
     "gateway_resources.requests": _AMOUNTS,
     "gateway_resources.limits": _AMOUNTS,
+    "gateway_ui_resources.requests": _AMOUNTS,
+    "gateway_ui_resources.limits": _AMOUNTS,
+    "gateway_uis.*": {
+        "type": "dict",
+        "options": {
+            "host": {"type": "str", "required": True},
+            "service": {"type": "str"},
+            "namespace": {"type": "str"},
+            "port": {"type": "int"},
+            "target": {"type": "int"},
+            "pods": {"type": "dict"},
+        },
+    },
     "gateway_rate_limits.*": {"type": "dict", "options": _RATE},
     "gateway_routes.*": {
         "type": "dict",
@@ -201,6 +214,7 @@ SHAPES: dict[str, Spec] = {
             "attempt_timeout": {"type": "int"},
             "max_body": {"type": "str"},
             "rate_limit": {"type": "dict", "options": _RATE},
+            "response_headers": {"type": "dict"},
             "canary": {"type": "dict", "options": {"service": {"type": "str"}, "weight": {"type": "int"}, "header": {"type": "str"}}},
         },
     },
@@ -468,6 +482,18 @@ VALUES: dict[str, Kind] = {
         r"(\*\.)?[a-z0-9][-a-z0-9]*(\.[a-z0-9][-a-z0-9]*)+", "a DNS name in small letters, or *. and the end of one"
     ),
     "gateway_nginx.*": kinds.dns_subdomain,
+    "gateway_uis.*.host": kinds.matching(r"[a-z0-9][-a-z0-9]*(\.[a-z0-9][-a-z0-9]*)+", "a DNS name in small letters, without a star"),
+    "gateway_uis.*.service": kinds.service_name,
+    "gateway_uis.*.namespace": kinds.dns_label,
+    "gateway_uis.*.port": kinds.port,
+    "gateway_uis.*.target": kinds.port,
+    "gateway_uis.*.pods": kinds.labels,
+    "gateway_ui_login.client": kinds.dns_subdomain,
+    "gateway_ui_login.users": kinds.dns_subdomain,
+    "gateway_ui_login.hours": between(1, 168, "hours"),
+    "gateway_ui_replicas": between(1),
+    "gateway_ui_resources.requests.*": kinds.amount,
+    "gateway_ui_resources.limits.*": kinds.amount,
     "gateway_tls_secret": kinds.dns_subdomain,
     "gateway_tls_days": between(2, 3650, "days"),
     "gateway_tls_renew_before": between(1, 3649, "days"),
@@ -512,6 +538,7 @@ KEYS: dict[str, Kind] = {
     "app_services": kinds.service_name,
     "agents_services": kinds.service_name,
     "workload_services": kinds.service_name,
+    "gateway_uis": kinds.dns_label,
     "mongodb_users": kinds.dns_label,
     "postgresql_databases": kinds.identifier,
     "postgresql_users": kinds.identifier,
@@ -619,11 +646,12 @@ def service_rules(path: Path, service: Values, shared: Values) -> Iterator[Findi
             f"less than grace_seconds ({service['grace_seconds']})",
             f"Lower it, or raise {name(path)}.grace_seconds.",
         )
-    for volume in sorted(set(service["volumes"]) & set(service["files"])):
-        if service["volumes"][volume] and service["files"][volume]:
+    volumes, files, environment, secrets = (service[key] or {} for key in ("volumes", "files", "environment", "environment_secrets"))
+    for volume in sorted(set(volumes) & set(files)):
+        if volumes[volume] and files[volume]:
             yield Finding(name((*path, "files", volume)), "also one of volumes", "names of their own", "Rename one of them.")
-    for variable in sorted(set(service["environment"]) & set(service["environment_secrets"])):
-        if service["environment"][variable] is not None and service["environment_secrets"][variable] is not None:
+    for variable in sorted(set(environment) & set(secrets)):
+        if environment[variable] is not None and secrets[variable] is not None:
             yield Finding(
                 name((*path, "environment", variable)),
                 "set twice",
@@ -654,7 +682,7 @@ def limits_hold(path: Path, resources: Values) -> Iterator[Finding]:
 def _resources(path: Path, service: Values) -> Iterator[Finding]:
     yield from limits_hold((*path, "resources"), service["resources"])
     storage = (service["resources"].get("limits") or {}).get("ephemeral-storage")
-    folders = {key: folder for key, folder in service["volumes"].items() if folder}
+    folders = {key: folder for key, folder in (service["volumes"] or {}).items() if folder}
     for key, folder in folders.items():
         for part in ("path", "size"):
             if not folder.get(part):
@@ -1275,6 +1303,9 @@ def routes_lead_somewhere(roles: Sequence[Role], shared: Values) -> Iterator[Fin
     if {"gateway", "app", "agents"} <= set(by_name):
         offered = [spec["names"]["service"] for name in ("app", "agents") for spec in by_name[name].services.values()]
         yield from mesh.routes_lead_somewhere(by_name["gateway"].values["gateway_routes"], offered)
+    if "gateway" in by_name:
+        monitoring = by_name["monitoring"].values if "monitoring" in by_name else None
+        yield from mesh.uis_lead_somewhere(by_name["gateway"].values["gateway_uis"], shared["platform_components"], monitoring)
 
 
 def quota_holds(roles: Sequence[Role], shared: Values) -> Iterator[Finding]:

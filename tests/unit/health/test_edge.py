@@ -31,6 +31,23 @@ def test_a_path_by_its_answer(reply: Reply, closed: bool, problem: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("reply", "problem"),
+    [
+        (Reply(403, BACKEND), ""),
+        (Reply(302, BACKEND), ""),
+        (Reply(401, BACKEND), ""),
+        (Reply(200, BACKEND), "ui.example answered 200 to who has not signed in; a guard's 302, 401 or 403 is wanted"),
+        (Reply(404, BACKEND), "ui.example answered 404 to who has not signed in; a guard's 302, 401 or 403 is wanted"),
+        (Reply(403, {}), "ui.example: no guard answers, the gateway said 403"),
+        (Reply(503, BACKEND), "ui.example: no guard answers, the gateway said 503"),
+        (Reply(503, {}), "ui.example: no guard answers, the gateway said 503"),
+    ],
+)
+def test_a_page_for_operators_is_behind_a_guard(reply: Reply, problem: str) -> None:
+    assert edge.guard_problem("ui.example", reply) == problem
+
+
+@pytest.mark.parametrize(
     ("path", "is_open"), [("/health", True), ("/health/ready", False), ("/static/a.css", True), ("/a.ico", True), ("/", False)]
 )
 def test_open_paths_are_compared_as_policies_do(path: str, is_open: bool) -> None:

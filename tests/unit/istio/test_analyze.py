@@ -18,6 +18,7 @@ from ansible_collections.progressive.platform.plugins.module_utils._istio import
 from ansible_collections.progressive.platform.plugins.module_utils._preflight.findings import Finding
 from ansible_collections.progressive.platform.plugins.module_utils._run import PlatformError
 from ansible_collections.progressive.platform.plugins.plugin_utils import _examine
+from ansible_collections.progressive.platform.tests.unit.istio.test_uis import UIS, example
 from ansible_collections.progressive.platform.tests.unit.roles import rendering
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "progressive-platform"
@@ -50,6 +51,15 @@ def examine(inventory: str, changes: dict[str, t.Any], again: bool = False) -> l
 @pytest.mark.parametrize("inventory", rendering.INVENTORIES)
 def test_nothing_is_found_in_what_an_inventory_sends(inventory: str, api: bool, mode: str) -> None:
     assert examine(inventory, {"gateway_api": api, "istio_mode": mode}) == []
+
+
+@pytest.mark.slow
+@pytest.mark.mesh
+@pytest.mark.parametrize("mode", ["sidecar", "ambient"])
+@pytest.mark.parametrize("api", [True, False], ids=["Gateway API", "Istio's own API"])
+def test_nor_with_uis_and_the_frontend(api: bool, mode: str) -> None:
+    """Monitoring is not rendered for this, so its UIs' Services are not there; nothing refers to them but the guards."""
+    assert examine("production", {**UIS, **example(), "gateway_api": api, "istio_mode": mode}) == []
 
 
 @pytest.mark.slow

@@ -16,6 +16,9 @@ from ansible_collections.progressive.platform.tests.unit.roles import rendering
 COMPONENTS = ["baseline", "istio", "gateway", "app", "agents"]
 KEY = {"kty": "RSA", "n": "x", "e": "AQAB"}
 JWT = {"issuer": "https://progressive.example.com/auth", "jwks": {"keys": [KEY]}}
+UIS = {"docs": {"host": "docs.example.com", "service": "docs", "namespace": "pages"}}
+USERS = {"users": "edge-ui-users"}
+OIDC = {"issuer": "https://login.example.com", "client": "edge-ui-client", "groups": ["operators"]}
 ROUTE = {"prefix": "/x", "service": "npa-service"}
 AMBIENT = {"istio_mode": "ambient"}
 SPACE = {"name": "progressive-framework-prod", "labels": {}}
@@ -105,6 +108,57 @@ def test_our_inventories_are_right_in_the_mesh(inventory: str) -> None:
         ({"gateway_hosts": ["a.example", "a.example"]}, "gateway_hosts.1", "It is there already"),
         ({"gateway_hosts": ["Your Domain"]}, "gateway_hosts.0", "a DNS name"),
         ({"gateway_tls_days": 30}, "gateway_tls_renew_before", "Every run would issue"),
+        ({"gateway_uis": UIS}, "gateway_ui_login", "Without one anybody could look at them"),
+        (
+            {"gateway_uis": UIS, "gateway_ui_login": {**USERS, **OIDC}},
+            "gateway_ui_login",
+            "both issuer and users; allowed: issuer or users, one of",
+        ),
+        ({"gateway_uis": UIS, "gateway_ui_login": {**USERS, "groups": ["a"]}}, "gateway_ui_login.groups", "nothing where there are users"),
+        ({"gateway_uis": UIS, "gateway_ui_login": {**USERS, "hours": 0}}, "gateway_ui_login.hours", "1 to 168"),
+        (
+            {"gateway_uis": UIS, "gateway_ui_login": {**OIDC, "issuer": "http://a.example"}},
+            "gateway_ui_login.issuer",
+            "begins with https://",
+        ),
+        ({"gateway_uis": UIS, "gateway_ui_login": {**OIDC, "client": None}}, "gateway_ui_login.client", "client-id and client-secret"),
+        ({"gateway_uis": UIS, "gateway_ui_login": {**OIDC, "groups": []}}, "gateway_ui_login.groups", "An issuer may know the whole world"),
+        ({"gateway_uis": {"docs": {}}, "gateway_ui_login": USERS}, "gateway_uis.docs.host", "required"),
+        (
+            {"gateway_uis": {"docs": {**UIS["docs"], "host": "*.a.example"}}, "gateway_ui_login": USERS},
+            "gateway_uis.docs.host",
+            "without a star",
+        ),
+        (
+            {"gateway_uis": {"docs": {"host": "docs.example.com"}}, "gateway_ui_login": USERS},
+            "gateway_uis.docs.service",
+            "are known by name",
+        ),
+        (
+            {"gateway_uis": {"docs": {**UIS["docs"], "host": "api.progressive.example.com"}}, "gateway_ui_login": USERS},
+            "gateway_uis.docs.host",
+            "gateway_hosts has it already",
+        ),
+        (
+            {"gateway_uis": {**UIS, "others": UIS["docs"]}, "gateway_ui_login": USERS},
+            "gateway_uis.others.host",
+            "gateway_uis.docs has it already",
+        ),
+        (
+            {"gateway_uis": {"jaeger": {"host": "jaeger.example.com"}}, "gateway_ui_login": USERS},
+            "gateway_uis.jaeger",
+            "tracing is not among them",
+        ),
+        (
+            {"gateway_uis": UIS, "gateway_ui_login": USERS, "gateway_provider": "nginx"},
+            "gateway_uis",
+            "Guards stand behind Istio's gateway alone",
+        ),
+        (
+            {"gateway_uis": UIS, "gateway_ui_login": USERS, "gateway_rate_limits": {"doc.example.com": {"requests": 1}}},
+            "gateway_rate_limits['doc.example.com']",
+            "Did you mean docs.example.com?",
+        ),
         ({"gateway_routes": {"a": ROUTE, "b": ROUTE}}, "gateway_routes.b.prefix", "Route a has it already"),
         ({"gateway_routes": {"a": {**ROUTE, "prefix": "/x/"}}}, "gateway_routes.a.prefix", "does not end with one"),
         ({"gateway_routes": {"a": {**ROUTE, "prefix": "/a/../b"}}}, "gateway_routes.a.prefix", "a path that begins with a slash"),

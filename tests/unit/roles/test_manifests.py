@@ -294,6 +294,13 @@ def test_options_can_be_switched_off() -> None:
     assert npa["spec"]["replicas"] == 4
     assert [volume["name"] for volume in npa["spec"]["template"]["spec"]["volumes"]] == ["tmp", "redis", "mongodb"]
     assert "startupProbe" not in containers(npa)[0]
+    whole = {"environment": None, "files": None, "volumes": None, "init": None, "environment_secrets": None, "ports": {"metrics": None}}
+    changes = {"agents_services": {**given, "npa": whole}, "platform_mesh": True}
+    documents = [one for one in rendering.documents("local", changes)["agents"] if one["metadata"]["name"] in ("npa", "npa-deployment")]
+    (pod,) = [one["spec"]["template"]["spec"] for one in documents if one["kind"] == "Deployment"]
+    assert not pod["volumes"] and "initContainers" not in pod and all("fieldRef" in one["valueFrom"] for one in pod["containers"][0]["env"])
+    (policy,) = [one for one in documents if one["kind"] == "AuthorizationPolicy"]
+    assert "metrics" not in str(policy) and "'8090'" not in str(policy), "nobody is let in to a port that is not there"
 
 
 def test_secrets_of_the_vault_reach_the_namespace() -> None:
