@@ -100,7 +100,7 @@ podman:
 unit: $(VENV)/ready redis-server promtool registry ## the fast tests: no cluster, servers on loopback at most
 	$(BIN)/pytest tests/unit
 
-test: lint sanity redis-server promtool registry postgresql-server kwok descheduler up ## everything CI runs: lint, sanity, the platform itself, molecule, unit, redis and cluster tests
+test: lint sanity redis-server promtool registry postgresql-server kwok up ## everything CI runs: lint, sanity, the platform itself, molecule, unit, redis and cluster tests
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/molecule test --all $(OTHERS:%=--exclude %)
 	$(BIN)/pytest -n 4 --dist worksteal -m "not slow" --ignore tests/cluster --ignore tests/large tests
 	$(BIN)/pytest tests/large  # in one process: its tests go on from each other
@@ -113,12 +113,13 @@ mesh: up ## Istio's programs and images (ten minutes of compiling, once), its sc
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/molecule test -s gateway
 	$(BIN)/pytest -m mesh tests/unit/istio tests/cluster
 
-monitoring: up ## Prometheus, kube-state-metrics, the adapter and Jaeger (some minutes of compiling, once), their images, the scenarios with real faults and loads
+monitoring: up kwok descheduler ## Prometheus, kube-state-metrics, the adapter and Jaeger (some minutes of compiling, once), their images, the scenarios with real faults and loads
 	$(PLAYBOOK) -i inventories/local playbooks/images.yml -e '{"platform_components": $(WATCHED)}'
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/molecule test -s monitoring
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/molecule test -s tracing
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/molecule test -s autoscaling
 	$(BIN)/pytest -m monitoring tests/cluster
+	$(BIN)/pytest tests/large/test_descheduler.py
 
 uis: up ## the mesh, monitoring and who asks before its pages, their images, and pages for people behind the real edge
 	$(PLAYBOOK) -i inventories/local playbooks/local_cluster.yml playbooks/images.yml -e '{"platform_mesh": true, "platform_monitoring": true, "gateway_uis": {"prometheus": {}}}'
@@ -137,10 +138,11 @@ compose: podman up ## compose.dev.yml on podman, with the images of the local cl
 	$(PLAYBOOK) -i inventories/local playbooks/images.yml -e platform_monitoring=true
 	$(BIN)/pytest tests/compose
 
-test-all: test operator podman ## and what is slow by nature: long chaos, every step of a kill, the cluster from nothing, the package, the benchmarks
+test-all: test operator podman descheduler ## and what is slow by nature: long chaos, every step of a kill, the cluster from nothing, the package, the benchmarks
 	$(PLAYBOOK) -i inventories/local playbooks/images.yml -e '{"postgresql_backup_storage": {"volume": {"size": "512Mi"}}}'
 	$(BIN)/pytest -n 4 --dist worksteal -m "slow and not mesh and not monitoring" --ignore tests/cluster --ignore tests/large tests
 	$(BIN)/pytest -m "slow and not mesh and not monitoring and not uis and not operator" tests/cluster
+	$(BIN)/pytest tests/large/test_descheduler.py
 	$(MAKE) down
 	$(MAKE) package bench
 
