@@ -123,6 +123,7 @@ monitoring: up kwok descheduler ## Prometheus, kube-state-metrics, the adapter a
 
 uis: up ## the mesh, monitoring and who asks before its pages, their images, and pages for people behind the real edge
 	$(PLAYBOOK) -i inventories/local playbooks/local_cluster.yml playbooks/images.yml -e '{"platform_mesh": true, "platform_monitoring": true, "gateway_uis": {"prometheus": {}}}'
+	$(BIN)/pytest tests/unit/istio/test_uis_envoy.py
 	$(BIN)/pytest -m uis tests/cluster
 
 operator: up ## the operator's image, its scenario, and what it does on the cluster
