@@ -37,7 +37,8 @@ def playbook(name: str, variables: Path, *options: str, fails: bool | None = Fal
     environment = {**os.environ, "ANSIBLE_NOCOLOR": "1"}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=RUN_TIMEOUT, check=False)
     printed = done.stdout + done.stderr
-    assert fails is None or (done.returncode != 0) == fails, printed[-6000:]
+    why = printed[printed.find("[ERROR]") :][:3000]  # before what the failed task returned, which may be a whole report
+    assert fails is None or (done.returncode != 0) == fails, f"{why}\n...\n{printed[-3000:]}"
     return printed
 
 

@@ -228,6 +228,10 @@ def test_the_frontend_has_no_password_no_right_and_no_way_out(inventory: str) ->
     routes = of("HTTPRoute", cluster.documents("gateway"))
     (default,) = routes["edge-default"]["spec"]["rules"]
     assert default["backendRefs"][0]["name"] == "frontend-service"
+    checks = _roles.render(cluster.templar, _roles.role_path("app") / "templates/checks.yaml.j2", cluster.variables("app"))
+    asked = {check["name"]: check for check in yaml.safe_load(checks)}
+    assert asked["frontend is ready"]["path"] == "/health" and not {"frontend metrics", "frontend transaction"} & set(asked)
+    assert {"progressive-framework-v5 metrics", "progressive-framework-v5 transaction"} <= set(asked)
 
 
 @pytest.mark.parametrize("provider", ["istio", "istio's own", "nginx", "route"])
