@@ -10,6 +10,7 @@ The chart cannot be fetched from everywhere, so a copy is named: PROGRESSIVE_KIA
 from __future__ import annotations
 
 import json
+import contextlib
 import os
 import shutil
 from collections.abc import Iterator
@@ -55,7 +56,9 @@ def documents(tmp_path_factory: pytest.TempPathFactory) -> list[Json]:
 def client(documents: list[Json], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
     if reason := lab.missing():
         pytest.skip(reason)
-    with lab.clusters(tmp_path_factory.mktemp("kiali"), ["one"]) as (cluster,), cluster.client() as client:
+    with contextlib.ExitStack() as stack:
+        (cluster,) = stack.enter_context(lab.clusters(tmp_path_factory.mktemp("kiali"), ["one"]))
+        client = stack.enter_context(cluster.client())
         priority = {"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "value": 1000}
         send(client, {**priority, "metadata": {"name": "progressive-framework-prod-application"}})
         key = {
