@@ -9,8 +9,8 @@ The chart cannot be fetched from everywhere, so a copy is named: PROGRESSIVE_KIA
 
 from __future__ import annotations
 
-import json
 import contextlib
+import json
 import os
 import shutil
 from collections.abc import Iterator
