@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import json
 import typing as t
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -59,16 +60,24 @@ _value:
 """
 
 
+# A task asks a dozen times, a template's variables each time anew, and sources stay what they are while it runs.
+_KNOWN: dict[str, dict[str, str]] = {}
+
+
 def built_image_references(
     bases: Mapping[str, t.Any], registry: str = LOCAL_REGISTRY, revision: int = 1, source: str = "", platforms: Iterable[str] = ()
 ) -> dict[str, str]:
-    try:
-        images = make_images(
-            Path(source) if source else SOURCE, make_bases(bases, revision), registry=registry, revision=revision, platforms=platforms
-        )
-    except PlatformError as error:
-        raise AnsibleFilterError(error.message) from error
-    return {name: image.reference for name, image in images.items()}
+    platforms = sorted(platforms)
+    given = json.dumps([bases, registry, revision, str(source or SOURCE), platforms], sort_keys=True, default=str)
+    if given not in _KNOWN:
+        try:
+            images = make_images(
+                Path(source) if source else SOURCE, make_bases(bases, revision), registry=registry, revision=revision, platforms=platforms
+            )
+        except PlatformError as error:
+            raise AnsibleFilterError(error.message) from error
+        _KNOWN[given] = {name: image.reference for name, image in images.items()}
+    return dict(_KNOWN[given])
 
 
 class FilterModule:
