@@ -74,17 +74,6 @@ kwok: ## nodes and pods without servers, for tests/large (a Go module, some minu
 	@mkdir -p $(CACHE)/bin; [ -x $(CACHE)/bin/kwok-$(KWOK) ] || { folder=$$(mktemp -d); GOFLAGS=-mod=mod GOBIN=$$folder go install sigs.k8s.io/kwok/cmd/kwok@$(KWOK); mv $$folder/kwok $(CACHE)/bin/kwok-$(KWOK); rmdir $$folder; }
 	@ln -sfn kwok-$(KWOK) $(CACHE)/bin/kwok
 
-# Its go.mod replaces a module, which "go install" refuses: inventories/local says the same for the image.
-DESCHEDULER := v0.36.0
-.PHONY: descheduler
-descheduler: ## the descheduler, for tests/large (a Go module, some minutes of compiling, once)
-	@mkdir -p $(CACHE)/bin; [ -x $(CACHE)/bin/descheduler-$(DESCHEDULER) ] || { folder=$$(mktemp -d); cd $$folder; \
-	go mod init progressive.local/descheduler; go mod edit -require=sigs.k8s.io/descheduler@$(DESCHEDULER) \
-	-replace=k8s.io/kube-openapi=k8s.io/kube-openapi@v0.0.0-20260512234627-ef417d054102; \
-	CGO_ENABLED=0 go build -trimpath -mod=mod -ldflags "-s -w -X sigs.k8s.io/descheduler/pkg/version.version=v20260519-$(DESCHEDULER)" \
-	-o descheduler sigs.k8s.io/descheduler/cmd/descheduler; mv descheduler $(CACHE)/bin/descheduler-$(DESCHEDULER); cd /; rm -rf $$folder; }
-	@ln -sfn descheduler-$(DESCHEDULER) $(CACHE)/bin/descheduler
-
 .PHONY: registry
 registry:
 	@{ command -v skopeo && command -v docker-registry && command -v buildah; } >/dev/null || { apt-get update -qq && RUNLEVEL=1 apt-get install -y -qq --no-install-recommends skopeo docker-registry buildah; }
@@ -113,8 +102,8 @@ mesh: up ## Istio's programs and images (ten minutes of compiling, once), its sc
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/molecule test -s gateway
 	$(BIN)/pytest -m mesh tests/unit/istio tests/cluster
 
-monitoring: up kwok descheduler ## Prometheus, kube-state-metrics, the adapter and Jaeger (some minutes of compiling, once), their images, the scenarios with real faults and loads
-	$(PLAYBOOK) -i inventories/local playbooks/images.yml -e '{"platform_components": $(WATCHED)}'
+monitoring: up kwok ## Prometheus, kube-state-metrics, the adapter, the descheduler and Jaeger (some minutes of compiling, once), their images, the scenarios with real faults and loads
+	$(PLAYBOOK) -i inventories/local playbooks/images.yml -e '{"platform_components": $(WATCHED), "autoscaling_descheduler": true}'
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/molecule test -s monitoring
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/molecule test -s tracing
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/molecule test -s autoscaling
@@ -139,8 +128,8 @@ compose: podman up ## compose.dev.yml on podman, with the images of the local cl
 	$(PLAYBOOK) -i inventories/local playbooks/images.yml -e platform_monitoring=true
 	$(BIN)/pytest tests/compose
 
-test-all: test operator podman descheduler ## and what is slow by nature: long chaos, every step of a kill, the cluster from nothing, the package, the benchmarks
-	$(PLAYBOOK) -i inventories/local playbooks/images.yml -e '{"postgresql_backup_storage": {"volume": {"size": "512Mi"}}}'
+test-all: test operator podman ## and what is slow by nature: long chaos, every step of a kill, the cluster from nothing, the package, the benchmarks
+	$(PLAYBOOK) -i inventories/local playbooks/images.yml -e '{"postgresql_backup_storage": {"volume": {"size": "512Mi"}}, "autoscaling_descheduler": true}'
 	$(BIN)/pytest -n 4 --dist worksteal -m "slow and not mesh and not monitoring" --ignore tests/cluster --ignore tests/large tests
 	$(BIN)/pytest -m "slow and not mesh and not monitoring and not uis and not operator" tests/cluster
 	$(BIN)/pytest tests/large/test_descheduler.py

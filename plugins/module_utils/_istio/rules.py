@@ -22,7 +22,9 @@ DATABASES, INJECT = ("postgresql", "redis_cluster", "mongodb"), "sidecar.istio.i
 GRPC = 9000  # the port of the agents' Services that speaks it
 KNOWN_BAD = re.compile(r"1\.30\.[0-3]")
 # UIs that are known by name, and the role that brings each.
-UIS = {"grafana": "monitoring", "prometheus": "monitoring", "alertmanager": "monitoring", "jaeger": "tracing"}
+UIS = {"grafana": "monitoring", "prometheus": "monitoring", "alertmanager": "monitoring", "jaeger": "tracing", "kiali": "istio"}
+# Those that their role brings only where this variable says so.
+SWITCHES = {"grafana": "monitoring_grafana", "kiali": "istio_kiali"}
 AMBIENT, REVISION, DATAPLANE = "ambient", "istio.io/rev", "istio.io/dataplane-mode"
 
 
@@ -237,21 +239,21 @@ def _login(login: Values, uis: str) -> Iterator[Finding]:
         yield wrong(("gateway_ui_login", "groups"), None, "whom to let in: groups, or domains of mail addresses", remedy)
 
 
-def uis_lead_somewhere(uis: Values, components: Iterable[str], monitoring: Values | None) -> Iterator[Finding]:
-    """A UI that is known by name is brought by the role that it is of, unless it says where it is."""
+def uis_lead_somewhere(uis: Values, components: Iterable[str], values: Mapping[str, Values]) -> Iterator[Finding]:
+    """A UI that is known by name is brought by the role that it is of, unless it says where it is; ``values`` are the roles' variables by role."""
     for entry, ui in uis.items():
         if ui is None or entry not in UIS or ui.get("service"):
             continue
+        theirs = values.get(UIS[entry], {})
         if UIS[entry] not in components:
             remedy = f"Put {UIS[entry]} there, or say where it is (service and namespace)."
             yield wrong(("gateway_uis", entry), ui.get("host"), f"a UI of platform_components, and {UIS[entry]} is not among them", remedy)
-        elif monitoring and UIS[entry] == "monitoring" and monitoring["monitoring_provider"] != "builtin":
+        elif theirs.get("monitoring_provider", "builtin") != "builtin":
             remedy = "An operator's stack names its Services itself: say service, namespace, port, pods and target."
             yield wrong(("gateway_uis", entry, "service"), None, "its Service, where monitoring_provider is operator", remedy)
-        elif monitoring and entry == "grafana" and not monitoring["monitoring_grafana"]:
-            yield wrong(
-                ("monitoring_grafana",), False, "true where gateway_uis has grafana", "Or say which one is meant (service and namespace)."
-            )
+        elif not theirs.get(SWITCHES.get(entry, ""), True):
+            remedy = "Or say which one is meant (service and namespace)."
+            yield wrong((SWITCHES[entry],), False, f"true where gateway_uis has {entry}", remedy)
 
 
 def _nginx(values: Values, shared: Values) -> Iterator[Finding]:

@@ -1304,8 +1304,8 @@ def routes_lead_somewhere(roles: Sequence[Role], shared: Values) -> Iterator[Fin
         offered = [spec["names"]["service"] for name in ("app", "agents") for spec in by_name[name].services.values()]
         yield from mesh.routes_lead_somewhere(by_name["gateway"].values["gateway_routes"], offered)
     if "gateway" in by_name:
-        monitoring = by_name["monitoring"].values if "monitoring" in by_name else None
-        yield from mesh.uis_lead_somewhere(by_name["gateway"].values["gateway_uis"], shared["platform_components"], monitoring)
+        values = {name: role.values for name, role in by_name.items()}
+        yield from mesh.uis_lead_somewhere(values["gateway"]["gateway_uis"], shared["platform_components"], values)
 
 
 def quota_holds(roles: Sequence[Role], shared: Values) -> Iterator[Finding]:

@@ -145,6 +145,11 @@ def test_our_inventories_are_right_in_the_mesh(inventory: str) -> None:
             "gateway_uis.docs has it already",
         ),
         (
+            {"gateway_uis": {"kiali": {"host": "kiali.example.com"}}, "gateway_ui_login": USERS},
+            "istio_kiali",
+            "true where gateway_uis has kiali",
+        ),
+        (
             {"gateway_uis": {"jaeger": {"host": "jaeger.example.com"}}, "gateway_ui_login": USERS},
             "gateway_uis.jaeger",
             "tracing is not among them",

@@ -123,6 +123,20 @@ def test_one_way_leads_to_each_ui_and_it_is_its_guards(inventory: str, api: bool
         assert not {parent["sectionName"] for one in app for parent in one["spec"]["parentRefs"]} & of_uis
 
 
+@each_inventory
+def test_kiali_lets_its_guard_in_and_not_the_edge(inventory: str) -> None:
+    cluster = rendering.Cluster(inventory, {**UIS, "istio_kiali": True, "gateway_uis": {"kiali": {"host": "kiali.example.com"}}})
+    gateway, space = cluster.documents("gateway"), cluster.value("catalog", "platform_namespace")
+    labels = deployment(gateway, "edge-ui-kiali")["spec"]["template"]["metadata"]["labels"]
+    ((peer,), (port,)) = (of("NetworkPolicy", gateway)["edge-ui-kiali"]["spec"]["egress"][0][key] for key in ("to", "ports"))
+    assert peer["namespaceSelector"]["matchLabels"] == {"kubernetes.io/metadata.name": "kiali"} and port["port"] == 20001
+    text = _roles.render(cluster.templar, _roles.role_path("istio") / "templates/kiali.yaml.j2", cluster.variables("istio"))
+    (policy,) = [one for one in yaml.safe_load_all(text) if one and one["kind"] == "NetworkPolicy"]
+    assert "progressive.platform/edge" not in text
+    ((who,),) = [rule["from"] for rule in policy["spec"]["ingress"] if rule["ports"][0]["port"] == "api-port"]
+    assert who["namespaceSelector"]["matchLabels"] == {"kubernetes.io/metadata.name": space} and matches(who["podSelector"], labels)
+
+
 @pytest.mark.parametrize("login", [UIS["gateway_ui_login"], OIDC], ids=["users", "issuer"])
 def test_a_guard_asks_in_one_way_and_its_secrets_are_files(login: Document) -> None:
     documents = rendering.Cluster("production", {**UIS, "gateway_ui_login": login}).documents("gateway")
