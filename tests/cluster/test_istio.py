@@ -9,15 +9,11 @@ The probes are the tables of docs/istio.md; PROGRESSIVE_WRITE_DOCS=1 writes them
 
 from __future__ import annotations
 
-import base64
 import contextlib
-import http.client
 import json
 import os
 import re
 import signal
-import socket
-import ssl
 import subprocess
 import threading
 import time
@@ -27,6 +23,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.progressive.platform.plugins.module_utils._kube.client import Client
+from ansible_collections.progressive.platform.tests.cluster import edge
 from ansible_collections.progressive.platform.tests.cluster.playbooks import ROOT, installed, playbook
 from ansible_collections.progressive.platform.tests.unit.istio.tokens import AUDIENCE, ISSUER, Keys
 
@@ -45,35 +42,9 @@ class Mesh:
     def __init__(self, client: Client, kubectl: Callable[..., str], variables: Path, keys: Keys) -> None:
         self.client, self.kubectl, self.variables, self.keys = client, kubectl, variables, keys
 
-    def address(self, selector: str) -> str:
-        """A ready pod's address, reached from this machine as from any place outside of the mesh."""
-        path = f"/api/v1/namespaces/{NAMESPACE}/pods"
-        pods = self.client.get(path, labelSelector=selector)["items"]
-        ready = [
-            pod for pod in pods if any(one["type"] == "Ready" and one["status"] == "True" for one in pod["status"].get("conditions", []))
-        ]
-        assert ready, f"no ready pod has {selector}"
-        return str(ready[0]["status"]["podIP"])
-
     def edge(self, method: str, path: str, *, port: int = 443, host: str = HOST, **headers: str) -> tuple[int, dict[str, str], bytes]:
         """A request of the world to the gateway."""
-        where = self.address("app=edge")
-        connection = http.client.HTTPConnection(host, timeout=20)
-        connection.sock = socket.create_connection((where, port), timeout=10)
-        try:
-            if port == 443:
-                secret = self.client.get(f"/api/v1/namespaces/{NAMESPACE}/secrets/edge-tls")
-                trust = ssl.create_default_context(cadata=base64.b64decode(secret["data"]["ca.crt"]).decode())
-                connection.sock = trust.wrap_socket(connection.sock, server_hostname=host)
-            connection.putrequest(method, path, skip_host=True)
-            body = b'{"profile": {}}' if method == "POST" else b""
-            for name, value in {"host": host, "content-type": "application/json", "content-length": str(len(body)), **headers}.items():
-                connection.putheader(name, value)
-            connection.endheaders(body)
-            answer = connection.getresponse()
-            return answer.status, {key.lower(): value for key, value in answer.getheaders()}, answer.read()
-        finally:
-            connection.close()
+        return edge.ask(self.client, NAMESPACE, method, host, path, headers, port)
 
     def inside(self, who: str, method: str, url: str) -> str:
         """What a pod gets: a status, or ``refused`` when nobody answers. Its own Python asks."""

@@ -7,16 +7,14 @@
 from __future__ import annotations
 
 import base64
-import http.client
 import json
-import socket
-import ssl
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ansible_collections.progressive.platform.plugins.module_utils._kube.client import Client
+from ansible_collections.progressive.platform.tests.cluster import edge as world
 from ansible_collections.progressive.platform.tests.cluster.playbooks import eventually, installed, playbook
 from ansible_collections.progressive.platform.tests.unit.istio.test_uis import example
 from ansible_collections.progressive.platform.tests.unit.mirror.registry import BCRYPT, PASSWORD, USER
@@ -32,22 +30,11 @@ LOGIN = {"authorization": "Basic " + base64.b64encode(f"{USER}:{PASSWORD}".encod
 class Edge:
     def __init__(self, client: Client, kubectl: Callable[..., str], variables: Path) -> None:
         self.client, self.kubectl, self.variables = client, kubectl, variables
-        self.address = kubectl("-n", NAMESPACE, "get", "service", "edge-istio", "-o", "jsonpath={.spec.clusterIP}").strip()
-        secret = client.get(f"/api/v1/namespaces/{NAMESPACE}/secrets/edge-tls")
-        self.trust = ssl.create_default_context(cadata=base64.b64decode(secret["data"]["ca.crt"]).decode())
 
     def ask(self, host: str, path: str, **headers: str) -> tuple[int, dict[str, str], str]:
-        pods = self.client.get(f"/api/v1/namespaces/{NAMESPACE}/pods", labelSelector="app=edge")["items"]
-        connection = http.client.HTTPConnection(host, timeout=20)
-        connection.sock = self.trust.wrap_socket(
-            socket.create_connection((pods[0]["status"]["podIP"], 443), timeout=10), server_hostname=host
-        )
-        try:
-            connection.request("GET", path, headers={name.replace("_", "-"): value for name, value in headers.items()})
-            answer = connection.getresponse()
-            return answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read().decode(errors="replace")
-        finally:
-            connection.close()
+        given = {name.replace("_", "-"): value for name, value in headers.items()}
+        status, told, body = world.ask(self.client, NAMESPACE, "GET", host, path, given)
+        return status, told, body.decode(errors="replace")
 
 
 @pytest.fixture(scope="module")
