@@ -83,8 +83,8 @@ def test_nodes_have_their_zones_and_pools(kubectl: Callable[..., str]) -> None:
 
 
 def test_metrics_are_served(kubectl: Callable[..., str]) -> None:
-    lines = kubectl("top", "nodes", "--no-headers").splitlines()
-    assert [line.split()[0] for line in lines] == ["node-1", "node-2", "node-3"]
+    names = sorted(line.split()[0] for line in kubectl("top", "nodes", "--no-headers").splitlines())
+    assert names == ["node-1", "node-2", "node-3"]
 
 
 def test_pods_reach_each_other_and_nothing_else(kubectl: Callable[..., str]) -> None:
