@@ -7,7 +7,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 name: source_files
 short_description: Every file of upstream of a catalog, from where it is published or from a mirror
-version_added: 0.1.0
+version_added: 0.2.0
 author:
   - The progressive.platform founders
 description:

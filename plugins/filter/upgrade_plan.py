@@ -7,7 +7,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 name: upgrade_plan
 short_description: What an upgrade is going to do, in words
-version_added: 0.1.0
+version_added: 0.2.0
 author:
   - The progressive.platform founders
 description:

@@ -7,7 +7,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 name: upgrade_work
 short_description: What an upgrade has to do for one set
-version_added: 0.1.0
+version_added: 0.2.0
 author:
   - The progressive.platform founders
 description:

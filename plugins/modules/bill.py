@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: bill
 short_description: List every image and every file of upstream that a platform needs
-version_added: 0.1.0
+version_added: 0.2.0
 author:
   - progressive.platform contributors (@progressive-platform)
 description:

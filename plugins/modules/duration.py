@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: duration
 short_description: Remember how long a component took
-version_added: 0.1.0
+version_added: 0.2.0
 author:
   - The progressive.platform founders (@progressive-platform)
 description:

@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: image_digests
 short_description: Ask for the digests of images and write them into an inventory
-version_added: 0.1.0
+version_added: 0.2.0
 author:
   - progressive.platform contributors (@progressive-platform)
 description:

@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: job
 short_description: Do now what a CronJob does at its hours, and wait for the result
-version_added: 0.1.0
+version_added: 0.2.0
 description:
   - Makes a Job from a CronJob's template and waits until it has ended. One that is under way already is waited for instead.
   - A pod that will not start (an image that cannot be pulled, a Secret that is not there) is given up after half a minute, and so is a job that takes

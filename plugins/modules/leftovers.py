@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: leftovers
 short_description: Prove that nothing is left of sets that were removed
-version_added: 0.1.0
+version_added: 0.2.0
 author:
   - progressive.platform contributors (@progressive-platform)
 description:

@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: mirror
 short_description: Fill a registry and a folder of files with what a bill lists, or carry it over in one archive
-version_added: 0.1.0
+version_added: 0.2.0
 author:
   - progressive.platform contributors (@progressive-platform)
 description:

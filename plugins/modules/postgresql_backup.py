@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: postgresql_backup
 short_description: Back up a PostgreSQL cluster under Patroni, with an archive of WAL that leads on from it
-version_added: 0.1.0
+version_added: 0.2.0
 description:
   - Takes a backup of the running cluster with pgBackRest, or with C(pg_basebackup) as the fallback; writers are not disturbed.
   - Before the first one the archive is made for this very cluster. An archive that holds another cluster's WAL (another system identifier) is refused.

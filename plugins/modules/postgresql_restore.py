@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: postgresql_restore
 short_description: Restore a PostgreSQL cluster to any moment, or prove that it could be restored
-version_added: 0.1.0
+version_added: 0.2.0
 description:
   - V(restore) fills an empty directory from a backup, applies the archive's WAL up to O(target), looks at what came out, and leaves a stopped primary
     on a timeline of its own. It never writes into a directory that has anything in it, and a failed restore leaves nothing behind.

@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: postgresql_restore_in_place
 short_description: Take a PostgreSQL cluster in Kubernetes back to an earlier moment, or begin a new one with it
-version_added: 0.1.0
+version_added: 0.2.0
 description:
   - A backup is restored beside the data of the first member and recovered up to O(target) while the cluster still serves; when that does not work,
     nothing has happened to the cluster.

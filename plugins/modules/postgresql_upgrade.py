@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: postgresql_upgrade
 short_description: Upgrade PostgreSQL's data to a newer major version, first on a copy
-version_added: 0.1.0
+version_added: 0.2.0
 description:
   - V(rehearse) restores the latest backup with everything that was archived since into a scratch directory, upgrades that copy with C(pg_upgrade), starts the
     newer server on it, compares a digest of every table with the older server's, and throws all of it away. The running cluster is not touched.

@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: postgresql_upgrade_in_place
 short_description: Take a PostgreSQL cluster in Kubernetes to a newer major version
-version_added: 0.1.0
+version_added: 0.2.0
 description:
   - The StatefulSet has the image with the newer version (and the former one's programs) already, and update strategy C(OnDelete), so no pod has it yet.
     The first member is the primary.

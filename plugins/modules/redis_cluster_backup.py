@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: redis_cluster_backup
 short_description: Back up a Redis or Valkey cluster, one RDB file a shard
-version_added: 0.1.0
+version_added: 0.2.0
 description:
   - Takes a snapshot of every shard by the replication protocol, all shards side by side, on the replica in sync that has most of the data;
     on the master, with a warning, where there is none. Nothing is written to a node's disk.

@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: redis_cluster_restore
 short_description: Restore a backup of a Redis or Valkey cluster, compare it, or drill
-version_added: 0.1.0
+version_added: 0.2.0
 description:
   - Gives every key of a backup of M(progressive.platform.redis_cluster_backup) to the master that owns its slot, with its expiry; the cluster may have
     another number of masters than the one that was backed up. Function libraries go to every master.

@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: snapshot
 short_description: Keep what is applied now, to be able to apply it again
-version_added: 0.1.0
+version_added: 0.2.0
 author:
   - progressive.platform contributors (@progressive-platform)
 description:

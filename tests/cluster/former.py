@@ -4,7 +4,8 @@
 
 """The former release of the collection, as git has it, in a folder of its own: what a platform was installed with before it is upgraded with this checkout.
 
-E(PROGRESSIVE_FORMER) names a commit; without it the newest tag before this commit is meant.
+E(PROGRESSIVE_FORMER) names a commit; without it the newest tag before this commit is meant, and where tags were not fetched the commit that wrote the newest
+release into the changelog, which nothing but a release does.
 """
 
 from __future__ import annotations
@@ -31,9 +32,11 @@ class Release:
 
 
 def commit() -> str:
-    """The former release's commit, "" when there is neither a tag nor E(PROGRESSIVE_FORMER)."""
-    given = os.environ.get("PROGRESSIVE_FORMER", "")
-    return _git("rev-parse", "--verify", f"{given}^{{commit}}") if given else _git("describe", "--tags", "--abbrev=0", "HEAD^", check=False)
+    """The former release's commit, "" where the checkout has none (a shallow one)."""
+    given = os.environ.get("PROGRESSIVE_FORMER") or _git("describe", "--tags", "--abbrev=0", "HEAD^", check=False)
+    if given:
+        return _git("rev-parse", "--verify", f"{given}^{{commit}}")
+    return _git("log", "-1", "--format=%H", "HEAD^", "--", "changelogs/changelog.yaml", check=False)
 
 
 def build(wanted: str, folder: Path) -> Release:

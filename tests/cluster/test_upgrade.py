@@ -5,7 +5,7 @@
 """upgrade.yml on a platform of its own: the plan, the arrival, the return by itself from what turns red and by choice, and going on after a kill at every
 step; then from the former release. In the order of this file.
 
-With PROGRESSIVE_FORMER=<commit> that commit is the former release; without it the newest tag is.
+The last one runs with `make test`; the others make many runs, and are slow.
 """
 
 from __future__ import annotations
@@ -24,8 +24,6 @@ import pytest
 from ansible_collections.progressive.platform.tests.cluster import former
 
 Json = dict[str, Any]
-pytestmark = pytest.mark.slow  # a platform of its own, two upgrades and a teardown
-
 ROOT = Path(__file__).resolve().parents[2]
 RUN_TIMEOUT = 400
 
@@ -130,6 +128,7 @@ def note(platform: Platform, kubectl: Callable[..., str]) -> Callable[[], str]:
     return read
 
 
+@pytest.mark.slow
 def test_the_plan_is_said_and_nothing_done(platform: Platform, note: Callable[[], str]) -> None:
     printed = platform.play("upgrade", "--check", **newer("note-one"))
     assert "1. baseline: nothing; time unknown: no earlier run did this" in printed
@@ -139,6 +138,7 @@ def test_the_plan_is_said_and_nothing_done(platform: Platform, note: Callable[[]
     assert not platform.snapshot.exists()
 
 
+@pytest.mark.slow
 def test_an_upgrade_arrives(platform: Platform, note: Callable[[], str]) -> None:
     platform.play("upgrade", **newer("note-one"))
     assert "AGENT_NOTE" in note()
@@ -147,6 +147,7 @@ def test_an_upgrade_arrives(platform: Platform, note: Callable[[], str]) -> None
     assert runs["agents"]["runs"][-1]["work"] == "pods" and runs["baseline"]["runs"][-1]["work"] == "nothing"
 
 
+@pytest.mark.slow
 def test_from_what_turns_red_it_returns_by_itself(platform: Platform, note: Callable[[], str], kubectl: Callable[..., str]) -> None:
     before = kubectl(
         "-n", platform.namespace, "get", "deployment", "mca-deployment", "-o", "jsonpath={.spec.template.spec.containers[0].image}"
@@ -162,6 +163,7 @@ def test_from_what_turns_red_it_returns_by_itself(platform: Platform, note: Call
     platform.play("verify", **newer("note-one"))
 
 
+@pytest.mark.slow
 def test_back_by_choice(platform: Platform, note: Callable[[], str]) -> None:
     """From note-two to what was there before it; the time of the second run is known by then."""
     printed = platform.play("upgrade", **newer("note-two"))
@@ -174,6 +176,7 @@ def test_back_by_choice(platform: Platform, note: Callable[[], str]) -> None:
     platform.play("verify", **newer("note-one"))
 
 
+@pytest.mark.slow
 def test_back_to_another_clusters_snapshot_is_refused(platform: Platform, note: Callable[[], str]) -> None:
     before = platform.snapshot / "snapshot.json"
     kept = before.read_text()
@@ -186,6 +189,7 @@ def test_back_to_another_clusters_snapshot_is_refused(platform: Platform, note: 
     assert "note-one" in note()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "step",
     [
@@ -211,6 +215,7 @@ def test_killed_at_a_step_it_goes_on(platform: Platform, note: Callable[[], str]
     assert "failed=0" in printed
 
 
+@pytest.mark.slow
 def test_killed_and_red_it_returns_to_what_was_before_the_kill(platform: Platform, note: Callable[[], str]) -> None:
     value = f"note-{secrets.token_hex(3)}"
     platform.killed("Begin agents", **newer(value))
@@ -223,12 +228,13 @@ def test_from_the_former_release(tmp_path: Path, kubectl: Callable[..., str]) ->
     """A platform that the former release installed, with its own inventory, is upgraded with this checkout, and is healthy with its data."""
     wanted = former.commit()
     if not wanted:
-        pytest.skip("there is no tag before this commit yet; name a commit with PROGRESSIVE_FORMER")
+        pytest.skip("a shallow checkout: name a commit with PROGRESSIVE_FORMER")
     old = Platform(tmp_path, former.build(wanted, tmp_path / "former"))
     new = Platform(tmp_path)
     new.namespace, new.options = old.namespace, old.options
     secret = ("-n", old.namespace, "get", "secrets", "-o", "jsonpath={range .items[*]}{.metadata.name}={.data}{end}")
     try:
+        old.play("images")
         old.play("site")
         passwords = kubectl(*secret)
         printed = new.play("upgrade")

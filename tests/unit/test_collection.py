@@ -112,3 +112,18 @@ def test_the_tarball_holds_what_git_knows_and_nothing_else(tmp_path: Path) -> No
 def test_the_originals_sections_are_all_answered_for() -> None:
     assert original.problems() == []
     assert original.DOCUMENT.read_text(encoding="utf-8") == original.rewritten(), "make docs"
+
+
+def test_versions_that_follow_the_collection() -> None:
+    """What carries the plugins in an image is of the collection's version; a plugin says no release that did not have it."""
+    version = yaml.safe_load((ROOT / "galaxy.yml").read_text())["version"]
+    images = yaml.safe_load((ROOT / "images/images.yml").read_text())
+    catalog = yaml.safe_load((ROOT / "roles/catalog/defaults/main.yml").read_text())["catalog_images"]
+    assert {images[name]["version"] for name in ("backup", "operator")} | {catalog[name]["tag"] for name in ("backup", "operator")} == {
+        version
+    }
+    releases = yaml.safe_load((ROOT / "changelogs/changelog.yaml").read_text())["releases"]
+    for module in MODULES:
+        added = documentation(module)["version_added"]
+        listed = {it["name"] for it in releases.get(added, {}).get("modules", [])}
+        assert module in listed if added in releases else added == version, f"{module} says {added}"

@@ -7,9 +7,11 @@ from __future__ import annotations
 import json
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+import yaml
 from ansible_collections.progressive.platform.plugins.module_utils._health import drawing, reports
 from ansible_collections.progressive.platform.plugins.module_utils._health.health import green_message, red_message, report_of
 from ansible_collections.progressive.platform.plugins.module_utils._health.markup import Html, el
@@ -20,6 +22,7 @@ from ansible_collections.progressive.platform.plugins.module_utils._run import P
 from ansible_collections.progressive.platform.tests.unit.health.objects import container, node, pod
 
 EVIL = '<script>alert("x")</script> & \x1b[31m'
+ROOT = Path(__file__).resolve().parents[3]
 GREEN = Result(Check("API server", "api", component="baseline"), Finding(True, "ready", "ready", "ready, v1.36.3"), 0.0, 0.05)
 RED = Result(
     Check("pods", "workloads", component="redis"),
@@ -98,7 +101,7 @@ def test_the_json_has_what_is_promised(tmp_path):
     data = json.loads((tmp_path / "new" / "local" / "health.json").read_text())
     assert (data["cluster"], data["ok"], len(data["checks"])) == ("local", False, 2)
     assert {"name", "ok", "expected", "observed", "message", "seconds"} <= set(data["checks"][0])
-    assert data["versions"]["collection"] == "0.1.0"
+    assert data["versions"]["collection"] == yaml.safe_load((ROOT / "galaxy.yml").read_text())["version"]
     assert sorted(files) == ["html", "json", "xml"]
     assert sorted(path.name for path in (tmp_path / "new" / "local").iterdir()) == ["health.html", "health.json", "health.xml"]
 

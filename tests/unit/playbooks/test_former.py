@@ -13,7 +13,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from ansible_collections.progressive.platform.tests.cluster import former
+from packaging.version import Version
 
 
 def test_ansible_takes_the_former_release(tmp_path: Path) -> None:
@@ -23,6 +25,22 @@ def test_ansible_takes_the_former_release(tmp_path: Path) -> None:
     environment = {**os.environ, **release.environment()}
     done = subprocess.run(command, cwd=release.path, env=environment, capture_output=True, text=True, timeout=60, check=True)
     assert json.loads(done.stdout)["progressive.platform.snapshot"]["doc"]["filename"].startswith(str(release.path))
+
+
+@pytest.mark.parametrize("tags", [True, False])
+def test_without_a_name_it_is_the_newest_release(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tags: bool) -> None:
+    monkeypatch.delenv("PROGRESSIVE_FORMER", raising=False)
+    if not tags:
+        git = former._git
+        monkeypatch.setattr(
+            former, "_git", lambda *arguments, check=True: "" if arguments[0] == "describe" else git(*arguments, check=check)
+        )
+    wanted = former.commit()
+    if not wanted:
+        pytest.skip("a shallow checkout")
+    release = former.build(wanted, tmp_path)
+    version = yaml.safe_load((release.path / "galaxy.yml").read_text())["version"]
+    assert version == max(yaml.safe_load((release.path / "changelogs/changelog.yaml").read_text())["releases"], key=Version)
 
 
 def test_which_commit_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
