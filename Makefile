@@ -13,7 +13,7 @@ WATCHED := ["baseline", "postgresql", "mongodb", "redis_cluster", "app", "agents
 OTHERS := istio gateway monitoring tracing autoscaling operator
 COPY := build/collection/ansible_collections/progressive/platform
 
-.PHONY: help up down status kubeconfig test test-all mesh monitoring uis operator compose cosign lint sanity unit bill bench docs site package clean
+.PHONY: help up down status kubeconfig test test-all mesh monitoring together operator compose cosign lint sanity unit bill bench docs site package clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -110,10 +110,10 @@ monitoring: up kwok ## Prometheus, kube-state-metrics, the adapter, the deschedu
 	$(BIN)/pytest -m monitoring tests/cluster
 	$(BIN)/pytest tests/large/test_descheduler.py
 
-uis: up ## the mesh, monitoring and who asks before its pages, their images, and pages for people behind the real edge
-	$(PLAYBOOK) -i inventories/local playbooks/local_cluster.yml playbooks/images.yml -e '{"platform_mesh": true, "platform_monitoring": true, "gateway_uis": {"prometheus": {}}}'
+together: up ## what has its own tests, with each other: an Agent and monitoring in the mesh, pages for people behind the edge, spans of proxies (all images)
+	$(PLAYBOOK) -i inventories/local playbooks/local_cluster.yml playbooks/images.yml -e '{"platform_mesh": true, "platform_monitoring": true, "platform_tracing": true, "platform_operator": true, "gateway_uis": {"prometheus": {}}}'
 	$(BIN)/pytest tests/unit/istio/test_uis_envoy.py
-	$(BIN)/pytest -m uis tests/cluster
+	$(BIN)/pytest -m together tests/cluster
 
 operator: up ## the operator's image, its scenario, and what it does on the cluster
 	$(PLAYBOOK) -i inventories/local playbooks/images.yml -e platform_operator=true
@@ -131,7 +131,7 @@ compose: podman up ## compose.dev.yml on podman, with the images of the local cl
 test-all: test operator podman ## and what is slow by nature: long chaos, every step of a kill, the cluster from nothing, the package, the benchmarks
 	$(PLAYBOOK) -i inventories/local playbooks/images.yml -e '{"postgresql_backup_storage": {"volume": {"size": "512Mi"}}, "autoscaling_descheduler": true}'
 	$(BIN)/pytest -n 4 --dist worksteal -m "slow and not mesh and not monitoring" --ignore tests/cluster --ignore tests/large tests
-	$(BIN)/pytest -m "slow and not mesh and not monitoring and not uis and not operator" tests/cluster
+	$(BIN)/pytest -m "slow and not mesh and not monitoring and not together and not operator" tests/cluster
 	$(BIN)/pytest tests/large/test_descheduler.py
 	$(MAKE) down
 	$(MAKE) package bench

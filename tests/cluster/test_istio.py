@@ -23,7 +23,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.progressive.platform.plugins.module_utils._kube.client import Client
-from ansible_collections.progressive.platform.tests.cluster import edge
+from ansible_collections.progressive.platform.tests.cluster import callers
 from ansible_collections.progressive.platform.tests.cluster.playbooks import ROOT, installed, playbook
 from ansible_collections.progressive.platform.tests.unit.istio.tokens import AUDIENCE, ISSUER, Keys
 
@@ -31,7 +31,6 @@ DOCS = ROOT / "docs/istio.md"
 NAMESPACE = "mesh-probes"
 COMPONENTS = ["baseline", "istio", "redis_cluster", "gateway", "app", "agents"]
 HOST = "api.progressive.local"
-PATIENCE = 60.0  # seconds that a policy may take to reach a proxy
 
 pytestmark = [pytest.mark.slow, pytest.mark.mesh]
 
@@ -44,20 +43,10 @@ class Mesh:
 
     def edge(self, method: str, path: str, *, port: int = 443, host: str = HOST, **headers: str) -> tuple[int, dict[str, str], bytes]:
         """A request of the world to the gateway."""
-        return edge.ask(self.client, NAMESPACE, method, host, path, headers, port)
+        return callers.world(self.client, NAMESPACE, method, host, path, headers, port)
 
     def inside(self, who: str, method: str, url: str) -> str:
-        """What a pod gets: a status, or ``refused`` when nobody answers. Its own Python asks."""
-        script = (
-            "import sys, urllib.request as r, urllib.error as e\n"
-            "method, url = sys.argv[1:]\n"
-            "data = b'{\"profile\": {}}' if method in ('POST', 'PUT') else None\n"
-            "try: print(r.urlopen(r.Request(url, data, {'content-type': 'application/json'}, method=method), timeout=15).status)\n"
-            "except e.HTTPError as error: print(error.code)\n"
-            "except Exception: print('refused')\n"
-        )
-        container = [] if who.startswith("pod/") else ["-c", "app" if "framework" in who else who.split("/")[1].removesuffix("-deployment")]
-        return self.kubectl("-n", NAMESPACE, "exec", who, *container, "--", "python3", "-c", script, method, url).strip()
+        return callers.pod(self.kubectl, NAMESPACE, who, method, url)
 
 
 @pytest.fixture(scope="module")
@@ -118,37 +107,8 @@ def wanted(keys: Keys) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def mesh(client: Client, kubectl: Callable[..., str], keys: Keys, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
     with installed(tmp_path_factory.mktemp("mesh"), wanted(keys)) as variables:
-        image = client.get(f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments/npa-deployment")["spec"]["template"]["spec"]["containers"][0][
-            "image"
-        ]
-        client.request("POST", f"/api/v1/namespaces/{NAMESPACE}/pods", stranger(image))
-        kubectl("-n", NAMESPACE, "wait", "--for=condition=Ready", "pod/stranger", "--timeout=120s")
+        callers.stranger(client, kubectl, NAMESPACE)
         yield Mesh(client, kubectl, variables, keys)
-
-
-def stranger(image: str) -> dict[str, Any]:
-    """A pod of the same namespace without a proxy, which serves something on a port that no Service names."""
-    allowed = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}, "readOnlyRootFilesystem": True}
-    container = {"name": "stranger", "image": image, "command": ["python3", "-m", "http.server", "12345", "--directory", "/app"]}
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": "stranger", "labels": {"sidecar.istio.io/inject": "false"}},
-        "spec": {
-            "containers": [{**container, "securityContext": allowed, "readinessProbe": {"tcpSocket": {"port": 12345}}}],
-            "securityContext": {"runAsNonRoot": True, "runAsUser": 1001, "seccompProfile": {"type": "RuntimeDefault"}},
-            "terminationGracePeriodSeconds": 0,
-            "tolerations": [{"operator": "Exists"}],
-        },
-    }
-
-
-def settled(ask: Callable[[], str], wanted: str) -> str:
-    """The answer; asked again while it is not the one wanted, for a new rule takes a moment to reach every proxy."""
-    deadline = time.monotonic() + PATIENCE
-    while (seen := ask()) != wanted and time.monotonic() < deadline:
-        time.sleep(1)
-    return seen
 
 
 def table(name: str, head: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
@@ -192,7 +152,7 @@ def test_who_may_call_whom(mesh: Mesh) -> None:
     where = str(mesh.client.get(f"/api/v1/namespaces/{NAMESPACE}/pods/stranger")["status"]["podIP"])
     rows, wrong = [], []
     for who, method, url, wanted in INSIDE:
-        seen = settled(lambda who=who, method=method, url=url: mesh.inside(who, method, url.replace("STRANGER", where)), wanted)  # type: ignore[misc]
+        seen = callers.settled(lambda who=who, method=method, url=url: mesh.inside(who, method, url.replace("STRANGER", where)), wanted)  # type: ignore[misc]
         rows.append((NAMES[who], f"`{method} {url.replace('STRANGER', 'address of that pod')}`", wanted, seen))
         wrong += [rows[-1]] if seen != wanted else []
     table("calls", ("who", "what", "expected", "seen"), rows)
@@ -250,7 +210,7 @@ def test_what_the_world_may_ask(mesh: Mesh) -> None:
         return f"{status} {who}".strip()
 
     for token, method, path, headers, wanted in EDGE:
-        seen = settled(lambda one=(token, method, path, headers, wanted): ask(*one), wanted)  # type: ignore[misc]
+        seen = callers.settled(lambda one=(token, method, path, headers, wanted): ask(*one), wanted)  # type: ignore[misc]
         more = f" with {', '.join(f'`{name}: {value}`' for name, value in headers.items())}" if headers else ""
         rows.append((token, f"`{method} {path}`{more}", wanted, seen))
         wrong += [rows[-1]] if seen != wanted else []
@@ -353,7 +313,7 @@ class Load:
         self.process = subprocess.Popen(self.command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         self.reader = threading.Thread(target=self.read, daemon=True)
         self.reader.start()
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + callers.PATIENCE
         while not self.seen.get("200") and time.monotonic() < deadline:
             time.sleep(0.2)
         assert self.seen.get("200"), self.seen

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Pages for people behind the real edge: Prometheus and Alertmanager behind their guards, the static frontend beside the application (`make uis` before)."""
+"""Pages for people behind the real edge: Prometheus and Alertmanager behind their guards, the static frontend beside the application (`make together` before)."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 from ansible_collections.progressive.platform.plugins.module_utils._kube.client import Client
-from ansible_collections.progressive.platform.tests.cluster import edge as world
+from ansible_collections.progressive.platform.tests.cluster import callers
 from ansible_collections.progressive.platform.tests.cluster.playbooks import eventually, installed, playbook
 from ansible_collections.progressive.platform.tests.unit.istio.test_uis import example
 from ansible_collections.progressive.platform.tests.unit.mirror.registry import BCRYPT, PASSWORD, USER
 
-pytestmark = [pytest.mark.slow, pytest.mark.uis]
+pytestmark = [pytest.mark.slow, pytest.mark.together]
 
 NAMESPACE = "uis-probes"
 APPLICATION = "progressive.local"
@@ -33,7 +33,7 @@ class Edge:
 
     def ask(self, host: str, path: str, **headers: str) -> tuple[int, dict[str, str], str]:
         given = {name.replace("_", "-"): value for name, value in headers.items()}
-        status, told, body = world.ask(self.client, NAMESPACE, "GET", host, path, given)
+        status, told, body = callers.world(self.client, NAMESPACE, "GET", host, path, given)
         return status, told, body.decode(errors="replace")
 
 
