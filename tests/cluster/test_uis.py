@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Pages for people behind the real edge: Prometheus and Alertmanager behind their guards, the static frontend beside the application (`make together` before)."""
+"""Pages for people behind the real edge: Prometheus and Alertmanager behind their guards, the frontend beside the application (`make together` before)."""
 
 from __future__ import annotations
 
