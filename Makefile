@@ -26,7 +26,7 @@ $(VENV)/ready: requirements.txt requirements-dev.txt images/services/requirement
 	touch $@
 
 up: $(VENV)/ready ## a Kubernetes on this machine, the images, the platform, a green health report
-	$(PLAYBOOK) -i inventories/local playbooks/local_cluster.yml playbooks/images.yml playbooks/site.yml
+	PROGRESSIVE_PLATFORM_PROGRESS_PLAIN=1 PROGRESSIVE_PLATFORM_PROGRESS_INTERVAL=60 $(PLAYBOOK) -i inventories/local playbooks/local_cluster.yml playbooks/images.yml playbooks/site.yml
 
 down: $(VENV)/ready ## remove the local cluster; builds, images and reports stay
 	$(PLAYBOOK) -i inventories/local playbooks/local_cluster.yml -e local_cluster_state=down
