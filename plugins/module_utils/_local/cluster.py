@@ -308,6 +308,8 @@ class LocalCluster:
         for archive in missing:
             self.context.progress.report(name, f"imports {archive.name}")
             store.load(archive)
+        if missing:
+            store.forget(self.paths.images)
         return bool(missing)
 
     def describe(self, name: str) -> bool:

@@ -15,6 +15,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import tarfile
 import typing as t
 from collections.abc import Iterable, Mapping
@@ -177,6 +178,27 @@ class Store:
         noted.update({name: {"archive": digest, "digest": present[name]} for name in names})
         write_atomic(self.note, json.dumps(noted, indent=1, sort_keys=True))
 
+    def forget(self, archives: Path) -> list[str]:
+        """Remove the images that no container is of and whose archive is no more in the folder ``archives``; their names.
+
+        A node would keep every build for ever otherwise. Only names that end in a hash of sources are meant (role images makes these
+        again when they are asked for), and only what was imported from an archive.
+        """
+        noted = self.noted()
+        gone = [name for name in noted if (file := file_of(name)) and not (archives / file).exists()]
+        if not gone:
+            return []
+        used = {fields[1] for line in self.ctr("containers", "list").splitlines()[1:] if len(fields := line.split()) > 1}
+        if forgotten := [name for name in gone if name not in used]:
+            self.ctr("images", "remove", *forgotten)
+            write_atomic(self.note, json.dumps({name: it for name, it in noted.items() if name not in forgotten}, indent=1, sort_keys=True))
+        return forgotten
+
+
+def file_of(name: str) -> str:
+    """The archive's file of an image whose tag ends in a hash of its sources (``localhost/progressive/app:1.0-0123456789ab``), "" of another."""
+    return f"{name.rpartition('/')[2].replace(':', '-')}.tar" if re.search(r":\S+-[0-9a-f]{12}$", name) else ""
+
 
 def is_imported(wanted: tuple[str, list[str]], noted: Mapping[str, Mapping[str, str]], present: Mapping[str, str]) -> bool:
     """Whether every name of an archive is in containerd, with the digest that this very archive gave when it was imported."""
@@ -184,14 +206,3 @@ def is_imported(wanted: tuple[str, list[str]], noted: Mapping[str, Mapping[str, 
     return bool(names) and all(
         name in present and (noted.get(name) or {}) == {"archive": digest, "digest": present[name]} for name in names
     )
-
-
-def import_archive(archive: Path | str, stores: Iterable[Store]) -> list[str]:
-    """Import ``archive`` into every node that does not have it; the nodes that got it."""
-    path = Path(archive)
-    got = []
-    for store in stores:
-        if store.missing([path]):
-            store.load(path)
-            got.append(store.node)
-    return got

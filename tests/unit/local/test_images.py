@@ -15,7 +15,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from ansible_collections.progressive.platform.plugins.module_utils._local.images import Image, identity, is_imported, pack
+from ansible_collections.progressive.platform.plugins.module_utils._local.images import Image, Store, file_of, identity, is_imported, pack
+from ansible_collections.progressive.platform.plugins.module_utils._local.processes import Record
 from ansible_collections.progressive.platform.plugins.module_utils._run import PlatformError
 
 
@@ -126,3 +127,42 @@ NOTED = {"a:1": {"archive": "m1", "digest": "sha256:1"}}
 )
 def test_is_imported(wanted: tuple[str, list[str]], noted: dict[str, dict[str, str]], present: dict[str, str], expected: bool) -> None:
     assert is_imported(wanted, noted, present) is expected
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        ("localhost/progressive/app:0.1.0-0123456789ab", "app-0.1.0-0123456789ab.tar"),
+        ("registry.example.com:5000/team/app:0.1.0-0123456789ab", "app-0.1.0-0123456789ab.tar"),
+        ("localhost/progressive/coredns:v1.14.7", ""),
+        ("localhost/progressive/coredns:v1.14.7-metrics", ""),
+        ("localhost:5000/app", ""),
+    ],
+)
+def test_the_archive_of_a_name(name: str, file: str) -> None:
+    assert file_of(name) == file
+
+
+def test_a_node_forgets_builds_whose_archive_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept, old, running, foreign = (
+        "localhost/progressive/app:1-00000000000a",
+        "localhost/progressive/app:1-00000000000b",
+        "localhost/progressive/app:1-00000000000c",
+        "localhost/progressive/coredns:v1",
+    )
+    (tmp_path / file_of(kept)).touch()
+    note = tmp_path / "note.json"
+    note.write_text(json.dumps({name: {"archive": "a", "digest": "d"} for name in (kept, old, running, foreign)}))
+    calls: list[tuple[str, ...]] = []
+
+    def ctr(self: Store, *arguments: str, timeout: float = 300.0) -> str:
+        calls.append(arguments)
+        return f"CONTAINER    IMAGE    RUNTIME\n0123    {running}    io.containerd.runc.v2\n" if arguments[0] == "containers" else ""
+
+    monkeypatch.setattr(Store, "ctr", ctr)
+    store = Store("node-1", Record("holder-node-1", 1, 0, "", ""), note)
+    assert store.forget(tmp_path) == [old]
+    assert calls[-1] == ("images", "remove", old) and set(json.loads(note.read_text())) == {kept, running, foreign}
+    (tmp_path / file_of(running)).touch()
+    calls.clear()
+    assert store.forget(tmp_path) == [] and not calls, "a node without old builds is not asked"
