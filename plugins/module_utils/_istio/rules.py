@@ -25,6 +25,13 @@ KNOWN_BAD = re.compile(r"1\.30\.[0-3]")
 UIS = {"grafana": "monitoring", "prometheus": "monitoring", "alertmanager": "monitoring", "jaeger": "tracing", "kiali": "istio"}
 # Those that their role brings only where this variable says so.
 SWITCHES = {"grafana": "monitoring_grafana", "kiali": "istio_kiali"}
+# What a Route's definition says of headers (openshift/api, route/v1): how many, which never, and what a value may be.
+ROUTED_HEADERS, HSTS = 20, "strict-transport-security"
+UNROUTED = frozenset({"cookie", "proxy", "set-cookie", HSTS})
+ROUTED_VALUE = re.compile(
+    r"(%(%|(\{[-+]?[QXE](,[-+]?[QXE])*\})?\[(res\.hdr\([0-9A-Za-z-]+\)|ssl_c_der)(,(lower|base64))*\])|[^%\x00-\x1f\x7f]){1,16384}"
+)
+NO_LIMITS = "The router would not hold it, for a Route has no such field; limit it in the services."
 AMBIENT, REVISION, DATAPLANE = "ambient", "istio.io/rev", "istio.io/dataplane-mode"
 
 
@@ -298,10 +305,51 @@ def router_rules(values: Values, shared: Values) -> Iterator[Finding]:
             "nothing",
             "OpenShift's router checks no tokens; let the application do it, or take Istio's gateway.",
         )
+    for place, host in enumerate(values["gateway_hosts"]):
+        if str(host).startswith("*"):
+            yield wrong(("gateway_hosts", str(place)), host, "a name without a star", "A Route is for one host; name each.")
+    if values["gateway_rate_limits"]:
+        yield wrong(("gateway_rate_limits",), "limits", "nothing", NO_LIMITS)
     for route, spec in values["gateway_routes"].items():
-        if ((spec or {}).get("canary") or {}).get("header"):
+        if spec is None:
+            continue
+        path = ("gateway_routes", route)
+        if (spec.get("canary") or {}).get("header"):
             remedy = "OpenShift's router shares requests by weight only."
-            yield wrong(("gateway_routes", route, "canary", "header"), spec["canary"]["header"], "nothing", remedy)
+            yield wrong((*path, "canary", "header"), spec["canary"]["header"], "nothing", remedy)
+        if int(spec.get("port") or 80) != 80:
+            yield wrong(
+                (*path, "port"),
+                spec["port"],
+                "80, or nothing",
+                "The router is let to the port of pods that is named http, and speaks HTTP/1.1 there.",
+            )
+        for limit in ("max_body", "rate_limit"):
+            if spec.get(limit):
+                yield wrong((*path, limit), spec[limit], "nothing", NO_LIMITS)
+        own = spec.get("response_headers") or {}
+        yield from _routed_headers((*path, "response_headers"), own, len(set(values["gateway_response_headers"]) - set(own)) if own else 0)
+    yield from _routed_headers(("gateway_response_headers",), values["gateway_response_headers"])
+    yield from _routed_headers(("gateway_removed_headers",), dict.fromkeys(values["gateway_removed_headers"]), removed=True)
+
+
+def _routed_headers(path: tuple[str, ...], headers: Values, others: int = 0, removed: bool = False) -> Iterator[Finding]:
+    """What a Route's definition says of headers that are set on answers, with so many others, or taken off requests."""
+    acted = {header: value for header, value in headers.items() if removed or str(header).lower() != HSTS}
+    if len(acted) + others > ROUTED_HEADERS:
+        yield wrong(path, f"{len(acted) + others} headers", f"at most {ROUTED_HEADERS} on a Route")
+    for header, value in acted.items():
+        if str(header).lower() in UNROUTED:
+            yield wrong((*path, str(header)), header, f"a header that a Route may touch, none of {', '.join(sorted(UNROUTED))}")
+        elif not re.fullmatch(r"[-!#$%&'*+.0-9A-Z^_`a-z|~]{1,255}", str(header)):
+            yield wrong((*path, str(header)), header, "the name of a header")
+        elif not removed and not ROUTED_VALUE.fullmatch(str(value)):
+            yield wrong(
+                (*path, str(header)),
+                value,
+                "a header's value, on a Route in HAProxy's format",
+                "A percent sign is written twice; empty it cannot be.",
+            )
 
 
 def routes_lead_somewhere(routes: Values, offered: Iterable[str]) -> Iterator[Finding]:

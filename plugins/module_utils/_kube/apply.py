@@ -72,6 +72,10 @@ WORKERS = 24  # threads; how many of them really send at once is the client's li
 # How the API server refuses an unknown field or a wrong type in a server-side apply, with the status 500.
 TYPED = re.compile(r"failed to create typed patch object \([^)]*\): (?:errors:\s*)?(.*)", re.DOTALL)
 ESTABLISH_TIMEOUT = 60.0  # seconds for a CustomResourceDefinition or an APIService to serve its kinds
+# How OpenShift refuses a Route whose certificate its router may not read, or which is not there (openshift/library-go, pkg/route/validation). Both may
+# have been sent just before: rights take a moment until every server knows them, and an issuer takes some.
+UNREADABLE = re.compile(r"externalCertificate: (?:Not found|Forbidden: router serviceaccount)")
+UNREADABLE_TIMEOUT = 60.0
 # A set that no longer names one of these may have done so by accident, and with it goes data that is not in the set.
 KEPT = frozenset({("", "Namespace"), ("", "PersistentVolumeClaim"), ("apiextensions.k8s.io", "CustomResourceDefinition")})
 GATES = frozenset({"CustomResourceDefinition", "APIService"})
@@ -415,7 +419,7 @@ class Engine:
             if before is not None and not would_change(document, before, self.group.manager):
                 status, after, warnings = 200, before, list[str]()
             else:
-                status, after, warnings = self._patch(path, document)
+                status, after, warnings = self._readable(path, document) if key.kind == "Route" else self._patch(path, document)
         except ApiError as error:
             predicted = self._predicted(error, document, key, before)
             if predicted is None:
@@ -442,6 +446,17 @@ class Engine:
         query = {"fieldManager": self.group.manager, "force": self.force or None, "fieldValidation": "Strict", "dryRun": self.dry_run}
         status, headers, after = self.client.request("PATCH", path, document, query=query, content_type=APPLY)
         return status, after, [text for value in headers.get_all("Warning") or [] if (text := warning(value))]
+
+    def _readable(self, path: str, document: Document) -> tuple[int, Json, list[str]]:
+        """As _patch; a Route whose certificate is on its way is given time."""
+        deadline = self.context.clock.now() + UNREADABLE_TIMEOUT
+        while True:
+            try:
+                return self._patch(path, document)
+            except ApiError as error:
+                if self.context.check or not UNREADABLE.search(error.server_message) or self.context.clock.now() >= deadline:
+                    raise
+                self.context.clock.sleep(0.25)
 
     def _resource(self, document: Document) -> Resource:
         """Where the kind is served; a kind that the bundle itself adds is given time to appear after its definition is accepted."""
@@ -470,12 +485,14 @@ class Engine:
         return after
 
     def _predicted(self, error: ApiError, document: Document, key: Key, before: Json | None) -> Change | None:
-        """What check mode says of an object whose namespace or definition is not there yet; None when the error is a real one."""
+        """What check mode says of an object whose namespace, definition or certificate is not there yet; None when the error is a real one."""
         if not self.context.check:
             return None
         if error.status == 404 and (error.body.get("details") or {}).get("kind") == "namespaces":
             self._check_elsewhere(document, key)
             return Change(key, document["apiVersion"], "created", None, document)
+        if UNREADABLE.search(error.server_message) and any(it.changed and it.key.kind in bundle.READERS for it in self._applied.values()):
+            return Change(key, document["apiVersion"], "configured" if before else "created", before, document)
         definer = next(
             (change for it, change in self._applied.items() if it.kind == "CustomResourceDefinition" and _adds(change, key)), None
         )

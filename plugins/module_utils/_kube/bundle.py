@@ -49,6 +49,8 @@ FOUNDATIONS = frozenset(
 )
 # They judge every later request, and refuse it while their own backend is not there yet: so they come last.
 WEBHOOKS = frozenset({"MutatingWebhookConfiguration", "ValidatingWebhookConfiguration"})
+# What brings a Route's certificate, and lets OpenShift's router read it.
+READERS = frozenset({"Certificate", "Secret", "RoleBinding", "ClusterRoleBinding"})
 # RFC 1123 subdomain, what nearly every kind asks of a name; RBAC names and a few others allow more.
 NAME = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
 FREE_NAMES = frozenset({"ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"})
@@ -223,7 +225,8 @@ def prerequisites(documents: Sequence[Document]) -> list[set[int]]:
 
     Namespace before what is in it; CustomResourceDefinition and APIService before the kinds they add; StorageClass and quota
     before claims; roles before their bindings; what pods may need before workloads, of the same namespace or cluster-wide;
-    workloads before the APIService they serve; webhook configurations after everything else.
+    workloads before the APIService they serve; what lets OpenShift's router read a certificate before the Routes that name it, of which
+    its server asks that at once; webhook configurations after everything else.
     """
     keys = [key_of(document) for document in documents]
     namespaces = {key.name: index for index, key in enumerate(keys) if key.kind == "Namespace" and not key.group}
@@ -253,6 +256,8 @@ def prerequisites(documents: Sequence[Document]) -> list[set[int]]:
         elif key.kind == "APIService":
             service = (document.get("spec") or {}).get("service") or {}
             before |= of({*WORKLOADS, "Service"}, service.get("namespace", ""))
+        elif key.kind == "Route" and key.group == "route.openshift.io":
+            before |= of(READERS, key.namespace)
         elif key.kind in WEBHOOKS:
             before |= {other for other, it in enumerate(keys) if it.kind not in WEBHOOKS}
         before.discard(index)

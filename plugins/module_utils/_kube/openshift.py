@@ -12,8 +12,10 @@ rules, as OpenShift publishes them (Managing security context constraints, and `
     privileges                neither privileged nor allowPrivilegeEscalation
     seccomp                   RuntimeDefault, or nothing, which becomes it
     host                      no network, PID, IPC, ports or paths of it
-    volumes                   configMap, csi, downwardAPI, emptyDir, ephemeral, persistentVolumeClaim, projected, secret
+    volumes                   configMap, csi, downwardAPI, emptyDir, ephemeral, persistentVolumeClaim, projected, secret (the newest OpenShift: image too)
     SELinux                   the namespace's own label; nothing of one's own
+
+tests/large/test_openshift.py holds them against the fields of an SCC that OpenShift publishes, and against the object itself.
 """
 
 from __future__ import annotations

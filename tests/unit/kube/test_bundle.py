@@ -13,6 +13,7 @@ from ansible_collections.progressive.platform.plugins.module_utils._run import P
 
 VERSIONS = {
     "APIService": "apiregistration.k8s.io/v1",
+    "Certificate": "cert-manager.io/v1",
     "ClusterRole": "rbac.authorization.k8s.io/v1",
     "CustomResourceDefinition": "apiextensions.k8s.io/v1",
     "CronJob": "batch/v1",
@@ -22,6 +23,7 @@ VERSIONS = {
     "PriorityClass": "scheduling.k8s.io/v1",
     "Role": "rbac.authorization.k8s.io/v1",
     "RoleBinding": "rbac.authorization.k8s.io/v1",
+    "Route": "route.openshift.io/v1",
     "StatefulSet": "apps/v1",
     "StorageClass": "storage.k8s.io/v1",
     "ValidatingWebhookConfiguration": "admissionregistration.k8s.io/v1",
@@ -56,6 +58,7 @@ METRICS = doc("APIService", "v1.example.org", group="example.org", service={"nam
             for workload in ("Deployment", "StatefulSet", "Job", "CronJob", "Pod")
         ],
         (doc("PriorityClass"), doc("Deployment", namespace="a")),
+        *[(doc(kind, namespace="a"), doc("Route", namespace="a")) for kind in ("Certificate", "Secret", "RoleBinding")],
         (doc("Deployment", namespace="a"), doc("ValidatingWebhookConfiguration")),
         (doc("ConfigMap", namespace="b"), doc("ValidatingWebhookConfiguration")),
     ],
@@ -74,6 +77,7 @@ def test_first_comes_before_second(first: bundle.Document, second: bundle.Docume
         (doc("Namespace", "a"), doc("ConfigMap", namespace="b")),
         (doc("Deployment", namespace="a"), doc("StatefulSet", namespace="a")),
         (WIDGETS, doc("ConfigMap", namespace="a")),
+        (doc("Service", namespace="a"), doc("Route", namespace="a")),
         (doc("Namespace", "a"), doc("ClusterRole")),
     ],
     ids=lambda it: it["kind"],
@@ -83,7 +87,7 @@ def test_what_is_independent_flies_together(one: bundle.Document, other: bundle.
 
 
 def test_no_rule_makes_a_cycle() -> None:
-    kinds = [*bundle.WORKLOADS, *bundle.FOUNDATIONS, *bundle.WEBHOOKS, "Namespace"]
+    kinds = [*bundle.WORKLOADS, *bundle.FOUNDATIONS, *bundle.WEBHOOKS, "Certificate", "Namespace", "Route"]
     documents = [doc(kind, kind.lower(), "" if kind == "Namespace" else "namespace") for kind in sorted(kinds)] + [WIDGETS, METRICS]
     needs = bundle.prerequisites(documents)
     done: set[int] = set()

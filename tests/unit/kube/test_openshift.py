@@ -162,6 +162,38 @@ def test_a_canary_by_weight() -> None:
     assert route["spec"]["alternateBackends"] == [{"kind": "Service", "name": "web-next", "weight": 10}]
 
 
+def edge(**route: Any) -> Json:
+    return {"gateway_routes": {"default": {"prefix": "/", "service": "web", **route}}}
+
+
+HSTS = "haproxy.router.openshift.io/hsts_header"
+TIMEOUT = "haproxy.router.openshift.io/timeout"
+
+
+@pytest.mark.parametrize(
+    ("changes", "annotations", "names"),
+    [
+        # A time of the router's is at least one; without one that it understands it takes thirty seconds.
+        (edge(timeout=0), {TIMEOUT: "24d"}, 5),
+        (edge(timeout=None), {TIMEOUT: "30s"}, 5),
+        (edge(response_headers={"strict-transport-security": "max-age=60; preload"}), {HSTS: "max-age=60;preload"}, 5),
+        (edge(response_headers={"Strict-Transport-Security": ""}), {HSTS: None}, 5),
+        ({**edge(), "gateway_response_headers": {}, "gateway_removed_headers": []}, {HSTS: None}, 0),
+        (
+            {**edge(response_headers={"Age": 0}), "gateway_response_headers": {"Strict-Transport-Security": "max-age=1"}},
+            {HSTS: "max-age=1"},
+            1,
+        ),
+    ],
+)
+def test_what_a_route_says_in_the_routers_words(changes: Json, annotations: Json, names: int) -> None:
+    (route,) = [it for it in Cluster("production", {**profile(), **changes}).documents("gateway") if it["kind"] == "Route"]
+    found = route["metadata"]["annotations"]
+    assert {name: found.get(name) for name in annotations} == annotations
+    actions = route["spec"]["httpHeaders"]["actions"]["response"]
+    assert len(actions) == names and all(isinstance(action["action"]["set"]["value"], str) for action in actions)
+
+
 def test_the_monitoring_stack_that_is_there_reads_what_is_sent() -> None:
     found = gathered.manifests_of("production", profile())
     assert {document["kind"] for document in found} == {"PodMonitor", "PrometheusRule", "ConfigMap"}
@@ -194,6 +226,14 @@ def findings(**changes: Any) -> list[str]:
             },
             "gateway_routes.api.canary.header: x-next",
         ),
+        # tests/large/test_openshift.py has what the server refuses as well; here is what it would take, and the router would not do.
+        ({"gateway_rate_limits": {"*": {"requests": 5, "unit": "second"}}}, "gateway_rate_limits: limits"),
+        (edge(service="mca-service", rate_limit={"requests": 5, "unit": "second"}), "gateway_routes.default.rate_limit"),
+        (edge(service="mca-service", max_body="1Mi"), "gateway_routes.default.max_body: 1Mi"),
+        (edge(service="mca-service", port=9000), "gateway_routes.default.port: 9000"),
+        (edge(service="mca-service", port=80, response_headers={"X-Rate": "50 %%"}), ""),
+        (edge(service="mca-service", response_headers={"X-Rate": "50 %"}), "gateway_routes.default.response_headers.X-Rate: 50 %"),
+        ({"gateway_hosts": ["*.apps.example.com"]}, "gateway_hosts.0: *.apps.example.com"),
     ],
 )
 def test_preflight_refuses_what_does_not_fit(changes: Json, words: str) -> None:
