@@ -176,6 +176,62 @@ def test_proxies_of_the_mesh_send_spans_too(inventory: str) -> None:
     assert not mesh["extensionProviders"] and not of("Telemetry", documents) and "tracing" not in str(documents)
 
 
+def matches(selector: Document, labels: dict[str, str]) -> bool:
+    there = [one["key"] in labels for one in selector.get("matchExpressions", []) if one["operator"] == "Exists"]
+    assert set(selector) <= {"matchLabels", "matchExpressions"} and len(there) == len(selector.get("matchExpressions", []))
+    return all(there) and selector.get("matchLabels", {}).items() <= labels.items()
+
+
+def passes(policies: list[Document], direction: str, port: int | str, namespace: dict[str, str], pod: dict[str, str]) -> bool:
+    """Whether one of the policies has a rule for a pod of another namespace; a peer without a namespace is one of the policy's own."""
+    return any(
+        "namespaceSelector" in peer and matches(peer["namespaceSelector"], namespace) and matches(peer.get("podSelector", {}), pod)
+        for policy in policies
+        for rule in policy["spec"].get(direction) or []
+        if port in [one["port"] for one in rule.get("ports", [])]
+        for peer in rule.get("to" if direction == "egress" else "from", [])
+    )
+
+
+@pytest.mark.parametrize(
+    ("mode", "api"),
+    [("sidecar", True), ("sidecar", False), ("ambient", True)],
+    ids=["Gateway API", "Istio's own API", "ambient"],
+)
+def test_no_policy_holds_back_the_spans_of_a_proxy(mode: str, api: bool) -> None:
+    """Those of the edge, of guards and of pods whose application sends none; to the collector's namespace and no other. In an ambient mesh the edge alone has
+    a proxy, and the waypoint, which is a gateway to these policies as well."""
+    changes = {
+        "platform_components": [*COMPONENTS, "istio", "gateway", "tracing"],
+        "istio_mode": mode,
+        "gateway_api": api,
+        "istio_namespaces": ["progressive-framework-prod", "shop"],
+        "gateway_uis": {"jaeger": {"host": "jaeger.example.com"}},
+        "gateway_ui_login": {"users": "edge-ui-users"},
+    }
+    cluster = Cluster("production", changes)
+    documents = [one for role in ("baseline", "istio", "gateway", "app", "agents") for one in cluster.documents(role)]
+    home, tracing = str(cluster.value("catalog", "platform_namespace")), list(cluster.documents("tracing"))
+    pods = [one["spec"]["template"]["metadata"]["labels"] for one in of("Deployment", documents).values()] if mode == "sidecar" else []
+    if api:
+        infrastructure = of("Gateway", documents)["edge"]["spec"]["infrastructure"]["labels"]
+        pods.append({**infrastructure, "gateway.networking.k8s.io/gateway-name": "edge"})
+    assert {"edge"} <= {pod["app"] for pod in pods} and (mode == "ambient" or {"edge-ui-jaeger", "mca"} <= {pod["app"] for pod in pods})
+    (space,) = of("Namespace", tracing).values()
+    there = {**space["metadata"]["labels"], "kubernetes.io/metadata.name": space["metadata"]["name"]}
+    collector = workloads(tracing)["otel-collector"]["spec"]["template"]["metadata"]["labels"]
+    received = [of("NetworkPolicy", tracing)["otel-collector"]]
+    policies = [one for one in documents if one["kind"] == "NetworkPolicy" and one["metadata"].get("namespace", home) == home]
+    for labels in pods:
+        own = [one for one in policies if matches(one["spec"]["podSelector"], labels)]
+        assert passes(own, "egress", 4317, there, collector), labels
+        assert not passes(own, "egress", 4317, {"kubernetes.io/metadata.name": "elsewhere"}, collector), labels
+        for name, expected in ((home, True), ("shop", True), ("elsewhere", False)):
+            assert passes(received, "ingress", "otlp-grpc", {"kubernetes.io/metadata.name": name}, labels) is expected, name
+    further = [one for one in documents if one["kind"] == "NetworkPolicy" and one["metadata"].get("namespace") == "shop"]
+    assert passes(further, "egress", 4317, there, collector)
+
+
 def test_another_collector_needs_no_role() -> None:
     elsewhere = {"platform_tracing": True, "platform_tracing_collector": "collector.observability.svc:4320"}
     cluster = Cluster("production", elsewhere)
