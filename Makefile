@@ -13,7 +13,7 @@ WATCHED := ["baseline", "postgresql", "mongodb", "redis_cluster", "app", "agents
 OTHERS := istio gateway monitoring tracing autoscaling operator
 COPY := build/collection/ansible_collections/progressive/platform
 
-.PHONY: help up down status kubeconfig test test-all mesh monitoring uis operator compose cosign lint sanity unit bill bench docs site package clean
+.PHONY: help up down status kubeconfig test test-all mesh monitoring uis spans operator compose cosign lint sanity unit bill bench docs site package clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -115,6 +115,11 @@ uis: up ## the mesh, monitoring and who asks before its pages, their images, and
 	$(BIN)/pytest tests/unit/istio/test_uis_envoy.py
 	$(BIN)/pytest -m uis tests/cluster
 
+spans: up ## the mesh and Jaeger (some minutes of compiling, once), their images, and one trace through gateway, sidecars, application and agents
+	$(PLAYBOOK) -i inventories/local playbooks/local_cluster.yml playbooks/images.yml -e '{"platform_mesh": true, "platform_tracing": true}'
+	$(BIN)/pytest tests/unit/istio/test_spans_envoy.py
+	$(BIN)/pytest -m spans tests/cluster
+
 operator: up ## the operator's image, its scenario, and what it does on the cluster
 	$(PLAYBOOK) -i inventories/local playbooks/images.yml -e platform_operator=true
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/molecule test -s operator
@@ -131,7 +136,7 @@ compose: podman up ## compose.dev.yml on podman, with the images of the local cl
 test-all: test operator podman ## and what is slow by nature: long chaos, every step of a kill, the cluster from nothing, the package, the benchmarks
 	$(PLAYBOOK) -i inventories/local playbooks/images.yml -e '{"postgresql_backup_storage": {"volume": {"size": "512Mi"}}, "autoscaling_descheduler": true}'
 	$(BIN)/pytest -n 4 --dist worksteal -m "slow and not mesh and not monitoring" --ignore tests/cluster --ignore tests/large tests
-	$(BIN)/pytest -m "slow and not mesh and not monitoring and not uis and not operator" tests/cluster
+	$(BIN)/pytest -m "slow and not mesh and not monitoring and not uis and not spans and not operator" tests/cluster
 	$(BIN)/pytest tests/large/test_descheduler.py
 	$(MAKE) down
 	$(MAKE) package bench

@@ -135,7 +135,7 @@ def test_services_send_spans_where_tracing_is_and_only_there(inventory: str, rol
 
     before, after = base({}), base(CHANGES)
     assert not any(value for name, value in before["environment"].items() if name.startswith("OTEL_")) and "tracing" not in str(before)
-    told = {name: value for name, value in after["environment"].items() if name.startswith("OTEL_")}
+    told = {name: value for name, value in after["environment"].items() if name.startswith("OTEL_") and value is not None}
     assert told == {
         "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://{COLLECTOR}:4317",
         "OTEL_RESOURCE_ATTRIBUTES": f"service.namespace={Cluster(inventory).value('catalog', 'platform_namespace')}",
@@ -147,6 +147,15 @@ def test_services_send_spans_where_tracing_is_and_only_there(inventory: str, rol
     collector = workloads(manifests(inventory))["otel-collector"]["spec"]["template"]["metadata"]["labels"]
     assert flow["namespaces"].items() <= namespace["metadata"]["labels"].items() and flow["pods"].items() <= collector.items()
     assert flow["ports"] == [4317]
+
+
+@pytest.mark.parametrize("role", ["app", "agents"])
+def test_in_the_mesh_the_sending_of_spans_is_not_to_be_traced(role: str) -> None:
+    told = Cluster("production", {"platform_components": [*COMPONENTS, "istio", "tracing"]}).value(role, f"__{role}_base")["environment"]
+    version, trace, caller, flags = told["OTEL_EXPORTER_OTLP_HEADERS"].removeprefix("traceparent=").split("-")
+    assert (version, len(trace), len(caller), flags) == ("00", 32, 16, "00"), "a caller's decision, and it is no"
+    without = Cluster("production", {"platform_components": [*COMPONENTS, "istio"]}).value(role, f"__{role}_base")["environment"]
+    assert not without["OTEL_EXPORTER_OTLP_HEADERS"]
 
 
 def test_a_service_is_called_by_its_own_name() -> None:
