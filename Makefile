@@ -112,7 +112,7 @@ monitoring: up kwok ## Prometheus, kube-state-metrics, the adapter, the deschedu
 
 together: up ## what has its own tests, with each other: an Agent and monitoring in the mesh, pages for people behind the edge, spans of proxies (all images)
 	$(PLAYBOOK) -i inventories/local playbooks/local_cluster.yml playbooks/images.yml -e '{"platform_mesh": true, "platform_monitoring": true, "platform_tracing": true, "platform_operator": true, "gateway_uis": {"prometheus": {}}}'
-	$(BIN)/pytest tests/unit/istio/test_uis_envoy.py
+	$(BIN)/pytest tests/unit/istio/test_uis_envoy.py tests/unit/istio/test_spans_envoy.py
 	$(BIN)/pytest -m together tests/cluster
 
 operator: up ## the operator's image, its scenario, and what it does on the cluster

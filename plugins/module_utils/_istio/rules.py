@@ -64,8 +64,10 @@ def istio_rules(values: Values, shared: Values) -> Iterator[Finding]:
         ):
             remedy = f"Or set baseline_namespaces.{place}.pod_security to privileged: every pod then has to redirect its own traffic."
             yield wrong(("istio_cni",), values["istio_cni"], f"true, for {space['name']} is not privileged", remedy)
-    if values["istio_tracing"] and not values["istio_tracing"].get("service"):
-        yield wrong(("istio_tracing", "service"), None, "the collector's Service (otel-collector.monitoring.svc.cluster.local)")
+    collector = values["istio_tracing"].get("service") or "" if values["istio_tracing"] else "none.at.all"
+    if not re.fullmatch(r"[^.]+(\.[^.]+)+", str(collector)):
+        wanted = "the collector's Service, with its namespace (otel-collector.tracing.svc.cluster.local)"
+        yield wrong(("istio_tracing", "service"), collector or None, wanted)
     for entry, outside in values["istio_egress"].items():
         for host in (outside or {}).get("hosts") or []:
             if host == "*" or not re.fullmatch(r"(\*\.)?[A-Za-z0-9][-A-Za-z0-9.]*", str(host)):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import typing as t
+import uuid
 
 import pytest
 from ansible_collections.progressive.platform.plugins.module_utils._health import tracing
@@ -69,6 +70,7 @@ class Cluster:
     def http(self, at: Endpoint, method: str, path: str, until: float, body: t.Any = None, headers: t.Any = None) -> Answer:
         if method == "POST":
             self.context = headers["traceparent"].split("-")
+            self.request = headers["x-request-id"]
             steps = [{"component": component, "backend": backend, "ok": True} for component, backend in STEPS]
             return Answer(self.status, {}, json.dumps({"ok": self.status == 200, "steps": steps}).encode())
         assert path == f"/api/v3/traces/{self.context[1]}"
@@ -106,7 +108,27 @@ def test_a_whole_trace() -> None:
     assert finding.ok, finding.message
     assert finding.observed == f"trace {cluster.context[1]}: 9 spans of app, mca, npa, complete after 1.0 s"
     assert (len(cluster.context[1]), len(cluster.context[2]), cluster.context[3]) == (32, 16, "01"), "always traced"
+    assert str(uuid.UUID(cluster.request)) == cluster.request and cluster.request[14] == "9", "by proxies too"
     assert look(cluster, check_mode=True).skipped
+
+
+# The same in a mesh: a proxy at each end of a call. Health's own request comes by port-forward, past the proxy of the pod; the second way is the world's.
+CALLED = [("p", "e", "app.shop", 3, "mca-service:80/*"), ("q", "p", "mca.shop", "SPAN_KIND_SERVER", "mca-service:80/*")]
+MESHED = [*(span for span in SPANS if span[0] != "f"), *CALLED, ("f", "q", "mca", 2, "POST /api/v1/plan")]
+BY_THE_EDGE = [
+    ("r", "", "edge.shop", 2, "app-service:80/*"),
+    ("s", "r", "edge.shop", 3, "router outbound|80||app-service; egress"),
+    ("t", "s", "app.shop", 2, "app-service:80/*"),
+    ("a", "t", "app", 2, "POST /api/v1/transaction"),
+    *(span for span in MESHED if span[0] != "a"),
+]
+
+
+@pytest.mark.parametrize("spans", [MESHED, BY_THE_EDGE], ids=["past the pod's proxy", "by the edge"])
+def test_a_trace_with_the_spans_of_proxies_between_is_whole(spans: list[t.Any]) -> None:
+    finding = look(Cluster(spans))
+    assert finding.ok, finding.message
+    assert "app.shop" in finding.observed
 
 
 @pytest.mark.parametrize(
@@ -129,6 +151,18 @@ def test_a_whole_trace() -> None:
         (
             Cluster([span for span in SPANS if span[2] == "app"]),
             ["missing: step mca/npa/grpc"],
+        ),
+        (
+            Cluster([span for span in MESHED if span[0] != "q"]),
+            ["missing: what called mca: POST /api/v1/plan (server), span q"],
+        ),
+        (
+            Cluster([span for span in BY_THE_EDGE if span[0] != "t"]),
+            ["missing: what called app: POST /api/v1/transaction (server), span t"],
+        ),
+        (
+            Cluster([span for span in BY_THE_EDGE if span[0] != "a"]),
+            ["missing: what called app: app/redis (internal), span a", "missing: what called app: app/mca (internal), span a"],
         ),
         (Cluster(SPANS, status=503), ["the transaction itself: the transaction answered 503 with ok=False"]),
     ],

@@ -30,6 +30,7 @@ CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "prog
 KUBERNETES, ETCD, ISTIOCTL = CACHE / "bin/kube-apiserver", CACHE / "bin/etcd", CACHE / "bin/istioctl"
 ISTIOD = CACHE / "images/programs/pilot_discovery"
 ADDRESS = "10.213.7.1"  # of the pod that the gateway is, on the namespace's loopback
+PROXY = 1337  # the group of Istio's sidecars
 PATIENCE = 120.0  # seconds; the programs run at the lowest priority
 # Of every test that runs these programs.
 MARKS = [
@@ -265,12 +266,16 @@ def envoy(
     kind: str = "router",
     name: str = "edge",
     admin: int = 15000,
+    address: str = ADDRESS,
+    net: Net | None = None,
+    control: str = "127.0.0.1",
 ) -> None:
-    """The pod of a gateway (or a waypoint): an object that istiod knows, and a real Envoy that says it is that pod."""
+    """The pod of a gateway (or a waypoint): an object that istiod knows, and a real Envoy that says it is that pod. As a sidecar it is in another network, and
+    of the group whose connections are not redirected there."""
     folder = plane.net.folder
     program = envoy_program(folder)
     node = {
-        "id": f"{kind}~{ADDRESS}~{name}.{namespace}~{namespace}.svc.cluster.local",
+        "id": f"{kind}~{address}~{name}.{namespace}~{namespace}.svc.cluster.local",
         "cluster": name,
         "metadata": {
             "LABELS": labels,
@@ -281,7 +286,7 @@ def envoy(
         },
     }
     grpc = {"api_type": "GRPC", "transport_api_version": "V3", "grpc_services": [{"envoy_grpc": {"cluster_name": "xds"}}]}
-    at = {"endpoint": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": 15010}}}}
+    at = {"endpoint": {"address": {"socket_address": {"address": control, "port_value": 15010}}}}
     ads = {"ads": {}, "resource_api_version": "V3"}
     bootstrap = {
         "node": node,
@@ -304,7 +309,11 @@ def envoy(
         "admin": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": admin}}},
     }
     (folder / f"envoy-{name}.json").write_text(json.dumps(bootstrap))
-    plane.net.start("envoy", program, "-c", folder / f"envoy-{name}.json", "--concurrency", "1", "--base-id", admin)
+    command = (program, "-c", folder / f"envoy-{name}.json", "--concurrency", "1", "--base-id", admin)
+    if net is None:
+        plane.net.start("envoy", *command)
+    else:
+        net.start(f"envoy-{name}", "setpriv", "--regid", PROXY, "--keep-groups", *command)
 
 
 def pod(namespace: str, name: str, labels: dict[str, str], account: str = "default", **annotations: str) -> Document:

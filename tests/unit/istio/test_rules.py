@@ -54,6 +54,7 @@ def test_our_inventories_are_right_in_the_mesh(inventory: str) -> None:
         ({"istio_scaling": {"min": 3, "max": 2}}, "istio_scaling.min", "at most istio_scaling.max (2)"),
         ({"istio_cni": False}, "istio_cni", "progressive-framework-prod is not privileged"),
         ({"istio_tracing": {"port": 4317}}, "istio_tracing.service", "the collector's Service"),
+        ({"istio_tracing": {"service": "otel-collector"}}, "istio_tracing.service", "with its namespace"),
         ({"istio_egress": {"all": {"hosts": ["*"], "ports": {"https": 443}}}}, "istio_egress.all.hosts", "let everything out"),
         ({"istio_egress": {"pay": {"hosts": ["a.example"]}}}, "istio_egress.pay.ports", "required"),
         (

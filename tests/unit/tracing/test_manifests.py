@@ -135,7 +135,7 @@ def test_services_send_spans_where_tracing_is_and_only_there(inventory: str, rol
 
     before, after = base({}), base(CHANGES)
     assert not any(value for name, value in before["environment"].items() if name.startswith("OTEL_")) and "tracing" not in str(before)
-    told = {name: value for name, value in after["environment"].items() if name.startswith("OTEL_")}
+    told = {name: value for name, value in after["environment"].items() if name.startswith("OTEL_") and value is not None}
     assert told == {
         "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://{COLLECTOR}:4317",
         "OTEL_RESOURCE_ATTRIBUTES": f"service.namespace={Cluster(inventory).value('catalog', 'platform_namespace')}",
@@ -147,6 +147,15 @@ def test_services_send_spans_where_tracing_is_and_only_there(inventory: str, rol
     collector = workloads(manifests(inventory))["otel-collector"]["spec"]["template"]["metadata"]["labels"]
     assert flow["namespaces"].items() <= namespace["metadata"]["labels"].items() and flow["pods"].items() <= collector.items()
     assert flow["ports"] == [4317]
+
+
+@pytest.mark.parametrize("role", ["app", "agents"])
+def test_in_the_mesh_the_sending_of_spans_is_not_to_be_traced(role: str) -> None:
+    told = Cluster("production", {"platform_components": [*COMPONENTS, "istio", "tracing"]}).value(role, f"__{role}_base")["environment"]
+    version, trace, caller, flags = told["OTEL_EXPORTER_OTLP_HEADERS"].removeprefix("traceparent=").split("-")
+    assert (version, len(trace), len(caller), flags) == ("00", 32, 16, "00"), "a caller's decision, and it is no"
+    without = Cluster("production", {"platform_components": [*COMPONENTS, "istio"]}).value(role, f"__{role}_base")["environment"]
+    assert not without["OTEL_EXPORTER_OTLP_HEADERS"]
 
 
 def test_a_service_is_called_by_its_own_name() -> None:
@@ -174,6 +183,62 @@ def test_proxies_of_the_mesh_send_spans_too(inventory: str) -> None:
     assert of("Sidecar", documents), "or the line above says nothing"
     _unused, mesh, documents = istio(tracing=False)
     assert not mesh["extensionProviders"] and not of("Telemetry", documents) and "tracing" not in str(documents)
+
+
+def matches(selector: Document, labels: dict[str, str]) -> bool:
+    there = [one["key"] in labels for one in selector.get("matchExpressions", []) if one["operator"] == "Exists"]
+    assert set(selector) <= {"matchLabels", "matchExpressions"} and len(there) == len(selector.get("matchExpressions", []))
+    return all(there) and selector.get("matchLabels", {}).items() <= labels.items()
+
+
+def passes(policies: list[Document], direction: str, port: int | str, namespace: dict[str, str], pod: dict[str, str]) -> bool:
+    """Whether one of the policies has a rule for a pod of another namespace; a peer without a namespace is one of the policy's own."""
+    return any(
+        "namespaceSelector" in peer and matches(peer["namespaceSelector"], namespace) and matches(peer.get("podSelector", {}), pod)
+        for policy in policies
+        for rule in policy["spec"].get(direction) or []
+        if port in [one["port"] for one in rule.get("ports", [])]
+        for peer in rule.get("to" if direction == "egress" else "from", [])
+    )
+
+
+@pytest.mark.parametrize(
+    ("mode", "api"),
+    [("sidecar", True), ("sidecar", False), ("ambient", True)],
+    ids=["Gateway API", "Istio's own API", "ambient"],
+)
+def test_no_policy_holds_back_the_spans_of_a_proxy(mode: str, api: bool) -> None:
+    """Those of the edge, of guards and of pods whose application sends none; to the collector's namespace and no other. In an ambient mesh the edge alone has
+    a proxy, and the waypoint, which is a gateway to these policies as well."""
+    changes = {
+        "platform_components": [*COMPONENTS, "istio", "gateway", "tracing"],
+        "istio_mode": mode,
+        "gateway_api": api,
+        "istio_namespaces": ["progressive-framework-prod", "shop"],
+        "gateway_uis": {"jaeger": {"host": "jaeger.example.com"}},
+        "gateway_ui_login": {"users": "edge-ui-users"},
+    }
+    cluster = Cluster("production", changes)
+    documents = [one for role in ("baseline", "istio", "gateway", "app", "agents") for one in cluster.documents(role)]
+    home, tracing = str(cluster.value("catalog", "platform_namespace")), list(cluster.documents("tracing"))
+    pods = [one["spec"]["template"]["metadata"]["labels"] for one in of("Deployment", documents).values()] if mode == "sidecar" else []
+    if api:
+        infrastructure = of("Gateway", documents)["edge"]["spec"]["infrastructure"]["labels"]
+        pods.append({**infrastructure, "gateway.networking.k8s.io/gateway-name": "edge"})
+    assert {"edge"} <= {pod["app"] for pod in pods} and (mode == "ambient" or {"edge-ui-jaeger", "mca"} <= {pod["app"] for pod in pods})
+    (space,) = of("Namespace", tracing).values()
+    there = {**space["metadata"]["labels"], "kubernetes.io/metadata.name": space["metadata"]["name"]}
+    collector = workloads(tracing)["otel-collector"]["spec"]["template"]["metadata"]["labels"]
+    received = [of("NetworkPolicy", tracing)["otel-collector"]]
+    policies = [one for one in documents if one["kind"] == "NetworkPolicy" and one["metadata"].get("namespace", home) == home]
+    for labels in pods:
+        own = [one for one in policies if matches(one["spec"]["podSelector"], labels)]
+        assert passes(own, "egress", 4317, there, collector), labels
+        assert not passes(own, "egress", 4317, {"kubernetes.io/metadata.name": "elsewhere"}, collector), labels
+        for name, expected in ((home, True), ("shop", True), ("elsewhere", False)):
+            assert passes(received, "ingress", "otlp-grpc", {"kubernetes.io/metadata.name": name}, labels) is expected, name
+    further = [one for one in documents if one["kind"] == "NetworkPolicy" and one["metadata"].get("namespace") == "shop"]
+    assert passes(further, "egress", 4317, there, collector)
 
 
 def test_another_collector_needs_no_role() -> None:
