@@ -330,6 +330,8 @@ def test_where_a_node_has_no_room_a_pod_is_evicted_within_its_budget(cluster: la
         path = client.resource("v1", "Pod").path(NAMESPACE, stuck["name"])
         merge = "application/strategic-merge-patch+json"
         client.request("PATCH", f"{path}/status", {"status": {"conditions": [condition]}}, content_type=merge)
+        refused = f"mca-deployment: pod {stuck['name']} has not been given the size that it asks for: Infeasible"
+        assert any(problem.startswith(refused) for problem in health(client).details["problems"])
         usage.used["mca"] = (0.1, 800 * MI)
 
         def moved() -> bool:
