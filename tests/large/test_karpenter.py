@@ -21,6 +21,7 @@ from ansible_collections.progressive.platform.tests.large import lab
 from ansible_collections.progressive.platform.tests.unit.roles import rendering
 
 Json = dict[str, Any]
+SLOW = 600.0  # seconds for nodes to go: one after the other, and Karpenter thinks each over for a quarter of a minute
 NAMESPACE, PROGRAM = "progressive-framework-prod", "karpenter"
 MODULE = "sigs.k8s.io/karpenter@v1.15.0"
 DEFINITIONS = [
@@ -147,7 +148,7 @@ def test_pods_that_wait_get_nodes_of_their_pool(cluster: lab.Cluster) -> None:
         assert not any(it["key"] == "database-workload" for node in stands["mca"] for it in node["spec"].get("taints") or [])
         assert len({node["metadata"]["name"] for node in stands["postgres"]}) == 3
         assert len({node["metadata"]["labels"]["topology.kubernetes.io/zone"] for node in stands["postgres"]}) == 3, "a zone each"
-        lab.until(lambda: pools(client) == used(client), f"no node is there for nothing: {log(cluster)}")
+        lab.until(lambda: pools(client) == used(client), f"no node is there for nothing: {log(cluster)}", SLOW)
 
 
 def used(client: Client) -> Counter[str]:
@@ -177,7 +178,7 @@ def test_empty_nodes_go_and_data_stays_where_it_is(cluster: lab.Cluster) -> None
     with cluster.client() as client:
         before = {pod["metadata"]["uid"]: pod["spec"]["nodeName"] for pod in pods(client, "postgres")}
         scale(client, "Deployment", "mca-deployment", 0)
-        lab.until(lambda: pools(client) == {"database": 3}, f"nobody stands on the application's nodes: {log(cluster)}")
+        lab.until(lambda: pools(client) == {"database": 3}, f"nobody stands on the application's nodes: {log(cluster)}", SLOW)
         assert {pod["metadata"]["uid"]: pod["spec"]["nodeName"] for pod in pods(client, "postgres")} == before
         scale(client, "StatefulSet", "postgres", 2)
-        lab.until(lambda: pools(client) == {"database": 2}, f"nor on the third of the databases': {log(cluster)}")
+        lab.until(lambda: pools(client) == {"database": 2}, f"nor on the third of the databases': {log(cluster)}", SLOW)
