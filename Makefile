@@ -13,7 +13,7 @@ WATCHED := ["baseline", "postgresql", "mongodb", "redis_cluster", "app", "agents
 OTHERS := istio gateway monitoring tracing autoscaling operator
 COPY := build/collection/ansible_collections/progressive/platform
 
-.PHONY: help up down status kubeconfig test test-all mesh monitoring together operator compose cosign lint sanity unit bill bench docs site package clean
+.PHONY: help up down status kubeconfig test test-all mesh monitoring autoscalers together operator compose cosign lint sanity unit bill bench docs site package clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -73,6 +73,19 @@ KWOK := v0.8.0
 kwok: ## nodes and pods without servers, for tests/large (a Go module, some minutes of compiling, once)
 	@mkdir -p $(CACHE)/bin; [ -x $(CACHE)/bin/kwok-$(KWOK) ] || { folder=$$(mktemp -d); GOFLAGS=-mod=mod GOBIN=$$folder go install sigs.k8s.io/kwok/cmd/kwok@$(KWOK); mv $$folder/kwok $(CACHE)/bin/kwok-$(KWOK); rmdir $$folder; }
 	@ln -sfn kwok-$(KWOK) $(CACHE)/bin/kwok
+
+# VPA's go.mod excludes versions, which "go install" refuses; a module that only requires it does not need them excluded.
+VPA := v1.8.1
+$(CACHE)/bin/vpa-%-$(VPA):
+	@mkdir -p $(@D); folder=$$(mktemp -d); cd $$folder; printf 'module programs\nrequire k8s.io/autoscaler/vertical-pod-autoscaler $(VPA)\n' > go.mod; GOFLAGS=-mod=mod CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o program k8s.io/autoscaler/vertical-pod-autoscaler/pkg/$*; mv program $@; rm -r $$folder
+# Karpenter asks for a patch of Go that nobody needs; Go fetches it all the same and then refuses it, so a copy of it asks for less.
+KARPENTER := v1.15.0
+$(CACHE)/bin/karpenter-$(KARPENTER):
+	@mkdir -p $(@D); folder=$$(mktemp -d); cd $$folder; go mod download sigs.k8s.io/karpenter@$(KARPENTER) 2>/dev/null || true; cp -r --no-preserve=mode $$(go env GOMODCACHE)/sigs.k8s.io/karpenter@$(KARPENTER)/. .; go mod edit -go=1.26.0; GOFLAGS=-mod=mod CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o program ./kwok; mv program $@; rm -r $$folder
+
+autoscalers: up kwok $(CACHE)/bin/vpa-recommender-$(VPA) $(CACHE)/bin/vpa-updater-$(VPA) $(CACHE)/bin/karpenter-$(KARPENTER) ## VPA and Karpenter at work on what is rendered for them, with nodes and pods of KWOK's (Go modules, many minutes of compiling, once)
+	for each in vpa-recommender-$(VPA) vpa-updater-$(VPA) karpenter-$(KARPENTER); do ln -sfn $$each $(CACHE)/bin/$${each%-v*}; done
+	$(BIN)/pytest tests/large/test_vertical.py tests/large/test_karpenter.py
 
 .PHONY: registry
 registry:

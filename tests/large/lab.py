@@ -268,6 +268,48 @@ def permit(client: Client) -> None:
     )
 
 
+def named(kind: str, name: str, namespace: str, version: str = "v1", **rest: Any) -> Json:
+    return {"apiVersion": version, "kind": kind, "metadata": {"name": name, "namespace": namespace}, **rest}
+
+
+def send(client: Client, *documents: Json, namespace: str) -> None:
+    """Makes them, in ``namespace`` where they do not name one."""
+    for document in documents:
+        resource = client.resource(document["apiVersion"], document["kind"])
+        client.request("POST", resource.path(document["metadata"].get("namespace", namespace)), document)
+
+
+def volumes(statefulset: Json, count: int) -> list[Json]:
+    """A volume for each claim of so many pods: nobody makes one here."""
+    found = []
+    for template in statefulset["spec"]["volumeClaimTemplates"]:
+        kept = {key: value for key, value in template["spec"].items() if key in ("accessModes", "storageClassName")}
+        spec = {**kept, "capacity": template["spec"]["resources"]["requests"], "hostPath": {"path": "/nowhere"}}
+        name = template["metadata"]["name"]
+        found += [named("PersistentVolume", f"{name}-{number}", "", spec=spec) for number in range(count)]
+    return found
+
+
+def module(name: str) -> Path:
+    """Where Go keeps a module (``path@version``), fetched if need be. Go may refuse to build with it, having fetched it."""
+    subprocess.run(["go", "mod", "download", name], cwd="/", capture_output=True, timeout=300, check=False)
+    cache = subprocess.run(["go", "env", "GOMODCACHE"], capture_output=True, text=True, timeout=60, check=True).stdout.strip()
+    return Path(cache) / name
+
+
+def define(client: Client, *files: Path) -> None:
+    """The definitions in these files; their kinds are served when it returns."""
+    documents = [it for file in files for it in yaml.safe_load_all(file.read_text()) if it]
+    send(client, *documents, namespace="")
+    resource = client.resource(documents[0]["apiVersion"], documents[0]["kind"])
+
+    def served() -> bool:
+        states = [(client.get(resource.path("", it["metadata"]["name"])).get("status") or {}).get("conditions") or [] for it in documents]
+        return all(any(it["type"] == "Established" and it["status"] == "True" for it in found) for found in states)
+
+    until(served, f"{', '.join(it['metadata']['name'] for it in documents)} are served")
+
+
 def is_ready(item: Json) -> bool:
     taints = (item.get("spec") or {}).get("taints") or []
     conditions = (item.get("status") or {}).get("conditions") or []
@@ -316,10 +358,8 @@ def stages(kubelet: int) -> list[Json]:
                 f"- {{type: {kind}, status: 'True', lastTransitionTime: {{{{ $now }}}}}}"
                 for kind in ("Initialized", "ContainersReady", "Ready")
             ),
-            "containerStatuses:",
-            "{{ range .spec.containers }}",
-            "- {name: {{ .name }}, image: {{ .image | Quote }}, ready: true, started: true, restartCount: 0, state: {running: {startedAt: {{ $now }}}}}",
-            "{{ end }}",
+            "observedGeneration: {{ .metadata.generation }}",
+            *_containers("$now"),
             "{{ if .spec.initContainers }}initContainerStatuses:{{ end }}",
             "{{ range .spec.initContainers }}",
             "- {name: {{ .name }}, image: {{ .image | Quote }}, ready: true, restartCount: 0, "
@@ -331,13 +371,31 @@ def stages(kubelet: int) -> list[Json]:
             "podIPs: [{ip: {{ $ip }}}]",
         ]
     )
+    # A kubelet tells what a container has; the API server refuses a resize where none does.
+    pod_resized = "\n".join(["observedGeneration: {{ .metadata.generation }}", *_containers("( $.status.startTime | Quote )")])
     gone = {"key": ".metadata.deletionTimestamp", "operator": "Exists"}
     stays = {"key": ".metadata.deletionTimestamp", "operator": "DoesNotExist"}
     fresh = {"key": '.status.conditions.[] | select( .type == "Ready" ) | .status', "operator": "NotIn", "values": ["True"]}
+    ready = {**fresh, "operator": "In"}
+    changed = 'if .metadata.generation == .status.observedGeneration then "seen" else "changed" end'
+    resized = [stays, ready, {"key": changed, "operator": "In", "values": ["changed"]}]
     return [
         _stage("node-ready", "Node", [fresh], {"statusTemplate": node_status}),
         _stage("pod-ready", "Pod", [stays, fresh], {"statusTemplate": pod_status}),
+        _stage("pod-resized", "Pod", resized, {"statusTemplate": pod_resized}),
         _stage("pod-gone", "Pod", [gone], {"finalizers": {"empty": True}, "delete": True}),
+    ]
+
+
+def _containers(since: str) -> list[str]:
+    state = f"state: {{running: {{startedAt: {{{{ {since} }}}}}}}}"
+    return [
+        "containerStatuses:",
+        "{{ range .spec.containers }}",
+        "- {name: {{ .name }}, image: {{ .image | Quote }}, ready: true, started: true, restartCount: 0, resources: {{ .resources | toJson }}, "
+        + state
+        + "}",
+        "{{ end }}",
     ]
 
 

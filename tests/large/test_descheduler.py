@@ -35,13 +35,11 @@ def wanted(**changes: Any) -> list[Json]:
 
 
 def send(client: Client, *documents: Json) -> None:
-    for document in documents:
-        resource = client.resource(document["apiVersion"], document["kind"])
-        client.request("POST", resource.path(document["metadata"].get("namespace", NAMESPACE)), document)
+    lab.send(client, *documents, namespace=NAMESPACE)
 
 
 def named(kind: str, name: str, namespace: str = NAMESPACE, version: str = "v1", **rest: Any) -> Json:
-    return {"apiVersion": version, "kind": kind, "metadata": {"name": name, "namespace": namespace}, **rest}
+    return lab.named(kind, name, namespace, version, **rest)
 
 
 def workload(name: str, namespace: str = NAMESPACE, annotations: Json | None = None, **spec: Any) -> Json:

@@ -91,7 +91,7 @@ def row(item: Object) -> dict[str, t.Any]:
 
 
 def recommendations(options: Options, scene: Scene, until: float) -> Finding:
-    """Every named workload has a recommendation, and its pods ask for no less than the least that is recommended."""
+    """Every named workload has a recommendation, and its pods ask for no less than the least that is recommended and have what they ask for."""
     namespace = options["namespace"]
     found = {name_of(item): item for item in scene.cluster.objects("VerticalPodAutoscaler", namespace)}
     problems: list[str] = []
@@ -107,6 +107,7 @@ def recommendations(options: Options, scene: Scene, until: float) -> Finding:
         rows = list(compared(found[name], own))
         table += rows
         problems += size_problems(name, rows)
+        problems += [problem for pod in own for problem in resize_problems(name, pod)]
     shown = ", ".join(
         f"{entry['container']} {entry['resource']} {entry['requested']} (recommended {entry['recommended']})" for entry in table
     )
@@ -146,3 +147,14 @@ def size_problems(name: str, rows: Sequence[Mapping[str, t.Any]]) -> Iterator[st
             yield (
                 f"{name}: container {entry['container']} asks for {entry['requested']} {entry['resource']}, at least {entry['least']} is recommended"
             )
+
+
+def resize_problems(name: str, pod: Object) -> Iterator[str]:
+    """A pod that is resized in place asks for its new size at once; that its node does not give it is a condition.
+
+    kubernetes.io, Resize CPU and Memory Resources assigned to Containers, "Pod resize status".
+    """
+    pending = conditions(pod).get("PodResizePending", {})
+    if pending.get("status") == "True":
+        reason = ": ".join(filter(None, (pending.get("reason"), pending.get("message"))))
+        yield f"{name}: pod {name_of(pod)} has not been given the size that it asks for: {reason or 'no reason given'}"

@@ -109,7 +109,7 @@ def test_nobody_serves_the_api() -> None:
     ]
 
 
-def sized(advice: list[Object], request: str) -> Finding:
+def sized(advice: list[Object], request: str, *states: Object) -> Finding:
     vertical = {
         "metadata": {"name": "mca"},
         "spec": {"targetRef": {"kind": "Deployment", "name": "mca"}},
@@ -119,6 +119,7 @@ def sized(advice: list[Object], request: str) -> Finding:
     pod = {
         "metadata": {"name": "mca-1", "labels": labels},
         "spec": {"containers": [{"name": "mca", "resources": {"requests": {"memory": request}}}]},
+        "status": {"conditions": list(states)},
     }
     workload = {"metadata": {"name": "mca"}, "spec": {"selector": {"matchLabels": labels}}}
     cluster = Cluster(VerticalPodAutoscaler=[vertical], Deployment=[workload], Pod=[pod])
@@ -134,6 +135,16 @@ def test_sizes_beside_what_is_recommended() -> None:
     found = sized([ADVICE], "64Mi")
     assert not found.ok and found.message == "mca: container mca asks for 64Mi memory, at least 100Mi is recommended"
     assert "recommends nothing yet" in sized([], "64Mi").message
+
+
+def test_a_size_that_a_node_does_not_give() -> None:
+    """The request is the new one all the same."""
+    found = sized([ADVICE], "128Mi", condition("PodResizePending", "True", "Infeasible", "Node didn't have enough capacity: memory"))
+    assert not found.ok
+    assert (
+        found.message == "mca: pod mca-1 has not been given the size that it asks for: Infeasible: Node didn't have enough capacity: memory"
+    )
+    assert sized([ADVICE], "128Mi", condition("PodResizeInProgress", "True")).ok
 
 
 def test_a_recommendation_that_nobody_made() -> None:
