@@ -83,10 +83,16 @@ def variables(inventory: str, changes: str = "{}") -> Json:
 @functools.cache
 def manifests(inventory: str) -> list[Json]:
     """What role operator sends."""
-    cluster = Cluster(inventory, {"platform_components": ["baseline", "redis_cluster", "agents", "operator"], "platform_images": {}})
+    return sent(inventory, {})
+
+
+def sent(inventory: str, changes: Json, *checks: Json) -> list[Json]:
+    """What role operator sends, with checks beside that of Redis."""
+    components = ["baseline", "redis_cluster", "agents", "operator"]
+    cluster = Cluster(inventory, {"platform_components": components, "platform_images": {}, **changes})
     check = {"name": "redis", "kind": "redis", "namespace": "here", "password_secret": {"name": "redis-auth"}, "selector": "app=redis"}
-    tls = {"name": "certificates", "kind": "certificates"}
-    cluster.vars = {**cluster.variables("agents"), "__operator_gathered": {"rendered": [check, tls]}}
+    tls = {"name": "certificates", "kind": "certificates", "namespaces": ["there"]}
+    cluster.vars = {**cluster.variables("agents"), "__operator_gathered": {"rendered": [check, tls, *checks]}}
     definitions = _roles.render(cluster.templar, _roles.role_path("operator") / "templates/crds.yaml.j2", cluster.variables("operator"))
     return [document for document in yaml.safe_load_all(definitions) if document] + cluster.documents("operator")
 
@@ -427,6 +433,47 @@ def test_the_rights_are_few_and_named(inventory: str) -> None:
     places = {role["metadata"].get("namespace") for role in manifests(inventory) if role["kind"] == "Role"}
     namespace = variables(inventory)["platform_namespace"]
     assert places == {namespace, f"{namespace}-operator", "here", "kube-node-lease"}
+
+
+MESH_CHECK = {"name": "proxies", "kind": "mesh", "namespace": "istio-system", "namespaces": ["here"]}
+SCALED_CHECK = {"name": "autoscalers", "kind": "autoscalers", "namespace": "here"}
+SIZED_CHECK = {"name": "sizes", "kind": "recommendations", "namespace": "here"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "check", "wanted"),
+    [
+        ({"platform_mesh": True}, MESH_CHECK, {"here": {"pods/proxy"}, "istio-system": {"pods/proxy"}}),
+        (
+            {"platform_mesh": True, "platform_mesh_mode": "ambient"},
+            MESH_CHECK,
+            {
+                "here": {"pods/proxy", "gateways", "authorizationpolicies"},
+                "istio-system": {"pods/proxy", "gateways", "authorizationpolicies"},
+            },
+        ),
+        ({}, SCALED_CHECK, {"": {"apiservices"}}),
+        ({"platform_metrics_provider": "keda"}, SCALED_CHECK, {"": {"apiservices"}, "here": {"scaledobjects"}}),
+        ({}, SIZED_CHECK, {"here": {"verticalpodautoscalers"}}),
+    ],
+    ids=["mesh", "ambient", "autoscalers", "keda", "recommendations"],
+)
+def test_a_check_may_read_what_it_looks_at(changes: Json, check: Json, wanted: dict[str, set[str]]) -> None:
+    """And where it is not among the checks nobody has that right."""
+
+    def rights(*checks: Json) -> dict[str, set[str]]:
+        found: dict[str, set[str]] = {}
+        for role in sent("production", changes, *checks):
+            if role["kind"] in ("Role", "ClusterRole") and not role["metadata"]["name"].endswith("-agents"):
+                of = found.setdefault(role["metadata"].get("namespace", ""), set())
+                of |= {resource for rule in role["rules"] for resource in rule["resources"]}
+        return found
+
+    without, seen = rights(), rights(check)
+    common = without["here"]
+    more = {place: found - (common if place else without[""]) for place, found in seen.items() if place not in ("kube-node-lease",)}
+    assert {place: found for place, found in more.items() if found and not place.endswith("-operator")} == wanted
+    assert common.isdisjoint({"pods/proxy", "gateways", "authorizationpolicies", "scaledobjects", "verticalpodautoscalers"})
 
 
 def test_both_versions_have_one_schema_and_the_newest_is_stored() -> None:
