@@ -74,6 +74,16 @@ kwok: ## nodes and pods without servers, for tests/large (a Go module, some minu
 	@mkdir -p $(CACHE)/bin; [ -x $(CACHE)/bin/kwok-$(KWOK) ] || { folder=$$(mktemp -d); GOFLAGS=-mod=mod GOBIN=$$folder go install sigs.k8s.io/kwok/cmd/kwok@$(KWOK); mv $$folder/kwok $(CACHE)/bin/kwok-$(KWOK); rmdir $$folder; }
 	@ln -sfn kwok-$(KWOK) $(CACHE)/bin/kwok
 
+KEDA := v2.21.0
+.PHONY: keda
+keda: up kwok promtool ## the real KEDA (a Go module, half an hour of compiling, once), and the test that scales by its requests a second
+	@mkdir -p $(CACHE)/bin; [ -x $(CACHE)/bin/keda-adapter-$(KEDA) ] || { \
+	  folder=$$(mktemp -d); go mod download github.com/kedacore/keda/v2@$(KEDA); cd "$$(go env GOMODCACHE)/github.com/kedacore/keda/v2@$(KEDA)"; \
+	  CGO_ENABLED=0 go build -p 2 -trimpath -ldflags "-s -w -X github.com/kedacore/keda/v2/version.Version=$(KEDA:v%=%)" -o $$folder/ ./cmd/operator ./cmd/adapter; \
+	  mv $$folder/operator $(CACHE)/bin/keda-$(KEDA); mv $$folder/adapter $(CACHE)/bin/keda-adapter-$(KEDA); rmdir $$folder; }
+	@ln -sfn keda-$(KEDA) $(CACHE)/bin/keda; ln -sfn keda-adapter-$(KEDA) $(CACHE)/bin/keda-adapter
+	$(BIN)/pytest tests/large/test_keda.py
+
 .PHONY: registry
 registry:
 	@{ command -v skopeo && command -v docker-registry && command -v buildah; } >/dev/null || { apt-get update -qq && RUNLEVEL=1 apt-get install -y -qq --no-install-recommends skopeo docker-registry buildah; }
