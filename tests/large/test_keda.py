@@ -124,7 +124,9 @@ class Platform:
             {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": KEDA}},
             *self.manifests(*(f"crd/bases/{path.name}" for path in sorted((self.module / "config/crd/bases").iterdir()))),
             *self.manifests("service_account/service_account.yaml", "rbac/role.yaml", "rbac/role_binding.yaml"),
-            *self.manifests("metrics-server/role.yaml", "metrics-server/role_binding.yaml"),
+            *self.manifests("metrics-server/role.yaml", "metrics-server/role_binding.yaml", "rbac/aggregate_cluster_roles.yaml"),
+            # By these somebody with the usual right to edit may send ScaledObjects; the lab's user is bound to kinds by name.
+            *(bound("platform", role) for role in ("keda:edit", "keda:view")),
             {
                 "apiVersion": "v1",
                 "kind": "Service",
@@ -167,7 +169,7 @@ class Platform:
                 *(*surroundings, lab.CACHE / "keda-adapter", f"--cert-dir={certificates}", f"--port={other}"),
                 *("--bind-address=127.0.0.1", f"--secure-port={self.api}", f"--client-ca-file={certificates}/ca.crt"),
                 *(f"--tls-cert-file={certificates}/tls.crt", f"--tls-private-key-file={certificates}/tls.key"),
-                *(f"--authentication-kubeconfig={kubeconfig}", f"--authorization-kubeconfig={kubeconfig}"),
+                *(f"--{what}-kubeconfig={kubeconfig}" for what in ("lister", "authentication", "authorization")),
                 *(f"--metrics-service-address=127.0.0.1:{self.grpc}", "--metrics-service-grpc-authority=localhost"),
             ],
         )
@@ -228,6 +230,17 @@ class Platform:
 
     def metric(self) -> str:
         return str(self.autoscaler()["spec"]["metrics"][-1]["external"]["metric"]["name"])
+
+
+def bound(user: str, role: str) -> Json:
+    group = "rbac.authorization.k8s.io"
+    return {
+        "apiVersion": f"{group}/v1",
+        "kind": "ClusterRoleBinding",
+        "metadata": {"name": f"{user}-{role}"},
+        "subjects": [{"apiGroup": group, "kind": "User", "name": user}],
+        "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": role},
+    }
 
 
 def states(item: Json) -> dict[str, str]:
