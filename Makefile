@@ -76,7 +76,7 @@ kwok: ## nodes and pods without servers, for tests/large (a Go module, some minu
 
 KEDA := v2.21.0
 .PHONY: keda
-keda: up kwok promtool ## the real KEDA (a Go module, half an hour of compiling, once), and the test that scales by its requests a second
+keda: up kwok promtool ## the real KEDA (a Go module, up to an hour of compiling, once), and the test that scales by its requests a second
 	@mkdir -p $(CACHE)/bin; [ -x $(CACHE)/bin/keda-adapter-$(KEDA) ] || { \
 	  folder=$$(mktemp -d); go mod download github.com/kedacore/keda/v2@$(KEDA); cd "$$(go env GOMODCACHE)/github.com/kedacore/keda/v2@$(KEDA)"; \
 	  CGO_ENABLED=0 go build -p 2 -trimpath -ldflags "-s -w -X github.com/kedacore/keda/v2/version.Version=$(KEDA:v%=%)" -o $$folder/ ./cmd/operator ./cmd/adapter; \

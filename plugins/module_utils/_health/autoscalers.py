@@ -71,10 +71,12 @@ def scaled_problems(item: Object) -> Iterator[str]:
     ready = conditions(item).get("Ready", {})
     if is_true(item, "Paused"):
         return
-    if is_true(item, "Fallback"):
-        health = (item.get("status") or {}).get("health") or {}
-        missing = sorted(query(item, metric) for metric, state in health.items() if state.get("status") == "Failing")
-        yield f"KEDA cannot read {', '.join(missing) or 'a metric'} and leaves the pods of {target} as many as they are"
+    # By what it counts: its condition Fallback goes back for a moment whenever its loop writes what it knew before.
+    least = (item["spec"].get("fallback") or {}).get("failureThreshold") or 0
+    health = (item.get("status") or {}).get("health") or {}
+    missing = sorted(query(item, metric) for metric, state in health.items() if (state.get("numberOfFailures") or 0) > least)
+    if missing:
+        yield f"KEDA cannot read {', '.join(missing)} and leaves the pods of {target} as many as they are"
     elif ready.get("status") != "True":
         yield f"ScaledObject {name} is not ready: {ready.get('message') or ready.get('reason') or 'KEDA has not looked at it yet'}"
 

@@ -115,7 +115,7 @@ def scaled_object(*states: Object, health: Object | None = None) -> Object:
     triggers = [{"type": "cpu", "metadata": {"value": "70"}}, {"type": "prometheus", "metadata": {"query": "sum(requests)"}}]
     return {
         "metadata": {"name": "mca"},
-        "spec": {"scaleTargetRef": {"name": "mca"}, "triggers": triggers},
+        "spec": {"scaleTargetRef": {"name": "mca"}, "triggers": triggers, "fallback": {"failureThreshold": 3}},
         "status": {"conditions": list(states), "health": health or {}},
     }
 
@@ -133,7 +133,8 @@ FAILING = {"s1-prometheus": {"status": "Failing", "numberOfFailures": 4}}
             scaled_object(PARTIAL, FELL_BACK, health=FAILING),
             "KEDA cannot read sum(requests) and leaves the pods of mca as many as they are",
         ),
-        (scaled_object(READY, FELL_BACK, health={"odd": {"status": "Failing"}, "s9-cpu": {"status": "Happy"}}), "KEDA cannot read odd and"),
+        (scaled_object(READY, health={"odd": FAILING["s1-prometheus"], "s9-cpu": {"status": "Happy"}}), "KEDA cannot read odd and"),
+        (scaled_object(READY, health={"s1-prometheus": {"status": "Failing", "numberOfFailures": 3}}), ""),
         (scaled_object(PARTIAL), "ScaledObject mca is not ready: Some triggers"),
         (scaled_object(condition("Ready", "Unknown")), "ScaledObject mca is not ready: KEDA has not looked at it yet"),
         (scaled_object(), "KEDA has not looked at it yet"),
