@@ -82,10 +82,14 @@ $(CACHE)/bin/vpa-%-$(VPA):
 KARPENTER := v1.15.0
 $(CACHE)/bin/karpenter-$(KARPENTER):
 	@mkdir -p $(@D); folder=$$(mktemp -d); cd $$folder; go mod download sigs.k8s.io/karpenter@$(KARPENTER) 2>/dev/null || true; cp -r --no-preserve=mode $$(go env GOMODCACHE)/sigs.k8s.io/karpenter@$(KARPENTER)/. .; go mod edit -go=1.26.0; GOFLAGS=-mod=mod CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o program ./kwok; mv program $@; rm -r $$folder
+# KEDA's go.mod replaces versions, which hold only inside of its own folder.
+KEDA := v2.21.0
+$(CACHE)/bin/keda-adapter-$(KEDA):
+	@mkdir -p $(@D); folder=$$(mktemp -d); go mod download github.com/kedacore/keda/v2@$(KEDA); cd "$$(go env GOMODCACHE)/github.com/kedacore/keda/v2@$(KEDA)"; CGO_ENABLED=0 go build -p 2 -trimpath -ldflags "-s -w -X github.com/kedacore/keda/v2/version.Version=$(KEDA:v%=%)" -o $$folder/ ./cmd/operator ./cmd/adapter; mv $$folder/operator $(@D)/keda-$(KEDA); mv $$folder/adapter $@; rmdir $$folder
 
-autoscalers: up kwok $(CACHE)/bin/vpa-recommender-$(VPA) $(CACHE)/bin/vpa-updater-$(VPA) $(CACHE)/bin/karpenter-$(KARPENTER) ## VPA and Karpenter at work on what is rendered for them, with nodes and pods of KWOK's (Go modules, many minutes of compiling, once)
-	for each in vpa-recommender-$(VPA) vpa-updater-$(VPA) karpenter-$(KARPENTER); do ln -sfn $$each $(CACHE)/bin/$${each%-v*}; done
-	$(BIN)/pytest tests/large/test_vertical.py tests/large/test_karpenter.py
+autoscalers: up kwok promtool $(CACHE)/bin/vpa-recommender-$(VPA) $(CACHE)/bin/vpa-updater-$(VPA) $(CACHE)/bin/karpenter-$(KARPENTER) $(CACHE)/bin/keda-adapter-$(KEDA) ## KEDA, VPA and Karpenter at work on what is rendered for them, with nodes and pods of KWOK's (Go modules, up to an hour of compiling, once)
+	for each in vpa-recommender-$(VPA) vpa-updater-$(VPA) karpenter-$(KARPENTER) keda-$(KEDA) keda-adapter-$(KEDA); do ln -sfn $$each $(CACHE)/bin/$${each%-v*}; done
+	$(BIN)/pytest tests/large/test_vertical.py tests/large/test_karpenter.py tests/large/test_keda.py
 
 .PHONY: registry
 registry:
@@ -105,7 +109,7 @@ unit: $(VENV)/ready redis-server promtool registry ## the fast tests: no cluster
 test: lint sanity redis-server promtool registry postgresql-server kwok up ## everything CI runs: lint, sanity, the platform itself, molecule, unit, redis and cluster tests
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/molecule test --all $(OTHERS:%=--exclude %)
 	$(BIN)/pytest -n 4 --dist worksteal -m "not slow" --ignore tests/cluster --ignore tests/large tests
-	$(BIN)/pytest tests/large  # in one process: its tests go on from each other
+	$(BIN)/pytest -m "not slow" tests/large  # in one process: its tests go on from each other
 	$(BIN)/pytest -n 2 --dist loadfile -m "not slow and not alone" tests/cluster
 	$(BIN)/pytest -m "not slow and alone" tests/cluster  # one by one: there is one cluster, and these break it
 
@@ -145,7 +149,7 @@ test-all: test operator podman ## and what is slow by nature: long chaos, every 
 	$(PLAYBOOK) -i inventories/local playbooks/images.yml -e '{"postgresql_backup_storage": {"volume": {"size": "512Mi"}}, "autoscaling_descheduler": true}'
 	$(BIN)/pytest -n 4 --dist worksteal -m "slow and not mesh and not monitoring" --ignore tests/cluster --ignore tests/large tests
 	$(BIN)/pytest -m "slow and not mesh and not monitoring and not together and not operator" tests/cluster
-	$(BIN)/pytest tests/large/test_descheduler.py
+	$(BIN)/pytest -m slow tests/large
 	$(MAKE) down
 	$(MAKE) package bench
 

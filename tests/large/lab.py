@@ -81,6 +81,7 @@ class Cluster:
     name: str
     folder: Path
     answers: dict[str, int]
+    options: dict[str, Sequence[str]] = field(default_factory=dict)  # more of them, by program; paths are of the folder
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     port: int = 0
 
@@ -162,6 +163,7 @@ class Cluster:
                 f"--service-account-signing-key-file={self.folder}/account.key",
                 "--kubelet-preferred-address-types=InternalIP",
                 "--profiling=false",
+                *self.options.get("kube-apiserver", ()),
             ],
         )
         self.write_kubeconfig(self.admin, TOKEN)
@@ -189,7 +191,7 @@ class Cluster:
             "kube-scheduler": [],
         }.items():
             common = [f"--kubeconfig={self.admin}", "--leader-elect=false", "--secure-port=0", "--profiling=false"]
-            self.start(name, [CACHE / name, *common, *options])
+            self.start(name, [CACHE / name, *common, *options, *self.options.get(name, ())])
         config = self.folder / "kwok.yaml"
         config.write_text(yaml.safe_dump_all([*stages(kubelet), forwarding(self.answers)]))
         self.start(
@@ -411,14 +413,22 @@ def forwarding(answers: dict[str, int]) -> Json:
     return {**named, "spec": {"forwards": forwards}}
 
 
+PLAIN = (serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption())
+
+
 def keys(folder: Path) -> None:
-    """server.crt and server.key, a certificate for loopback that is its own authority, and account.key."""
-    plain = (serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption())
+    """server.crt and server.key for loopback, and account.key."""
+    certificate(folder / "server")
+    (folder / "account.key").write_bytes(ec.generate_private_key(ec.SECP256R1()).private_bytes(*PLAIN))
+
+
+def certificate(path: Path, *names: str) -> None:
+    """``path``.crt and ``path``.key: of loopback and of ``names``, for servers and clients, and its own authority."""
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "lab")])
     key = ec.generate_private_key(ec.SECP256R1())
     now = datetime.now(UTC)
-    names = x509.SubjectAlternativeName([x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
-    certificate = (
+    loopback = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+    signed = (
         x509.CertificateBuilder()
         .subject_name(name)
         .issuer_name(name)
@@ -426,20 +436,21 @@ def keys(folder: Path) -> None:
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - timedelta(minutes=5))
         .not_valid_after(now + timedelta(days=400))
-        .add_extension(names, critical=False)
+        .add_extension(x509.SubjectAlternativeName([*map(x509.DNSName, ("localhost", *names)), loopback]), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .sign(key, hashes.SHA256())
     )
-    (folder / "server.crt").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    (folder / "server.key").write_bytes(key.private_bytes(*plain))
-    (folder / "account.key").write_bytes(ec.generate_private_key(ec.SECP256R1()).private_bytes(*plain))
+    path.with_suffix(".crt").write_bytes(signed.public_bytes(serialization.Encoding.PEM))
+    path.with_suffix(".key").write_bytes(key.private_bytes(*PLAIN))
 
 
 @contextlib.contextmanager
-def clusters(folder: Path, names: Sequence[str], nodes: int = 3) -> Iterator[list[Cluster]]:
+def clusters(
+    folder: Path, names: Sequence[str], nodes: int = 3, options: dict[str, Sequence[str]] | None = None
+) -> Iterator[list[Cluster]]:
     """Control planes of these names with so many nodes each, and what answers for their pods; all gone afterwards."""
     ports = dict(zip(("http", "metrics", "grpc"), free_ports(3), strict=True))
-    made = [Cluster(name, folder / name, ports) for name in names]
+    made = [Cluster(name, folder / name, ports, options or {}) for name in names]
     answering = subprocess.Popen(
         ["setpriv", "--pdeathsig", "KILL", sys.executable, Path(__file__).with_name("answers.py"), *(str(ports[it]) for it in ports)],
         stdin=subprocess.DEVNULL,

@@ -21,6 +21,8 @@ from ansible_collections.progressive.platform.plugins.module_utils._kube.client 
 from ansible_collections.progressive.platform.tests.large import lab
 from ansible_collections.progressive.platform.tests.unit.roles import rendering
 
+pytestmark = pytest.mark.slow  # what it runs is compiled for many minutes
+
 Json = dict[str, Any]
 NAMESPACE, ELSEWHERE = "progressive-framework-prod", "elsewhere"
 ACCOUNT = "descheduler"

@@ -20,6 +20,8 @@ from ansible_collections.progressive.platform.plugins.module_utils._kube.client 
 from ansible_collections.progressive.platform.tests.large import lab
 from ansible_collections.progressive.platform.tests.unit.roles import rendering
 
+pytestmark = pytest.mark.slow  # what it runs is compiled for many minutes
+
 Json = dict[str, Any]
 SLOW = 600.0  # seconds for nodes to go: one after the other, and Karpenter thinks each over for a quarter of a minute
 NAMESPACE, PROGRAM = "progressive-framework-prod", "karpenter"

@@ -31,6 +31,8 @@ from ansible_collections.progressive.platform.plugins.module_utils._run import C
 from ansible_collections.progressive.platform.tests.large import lab
 from ansible_collections.progressive.platform.tests.unit.roles import rendering
 
+pytestmark = pytest.mark.slow  # what it runs is compiled for many minutes
+
 Json = dict[str, Any]
 NAMESPACE = "progressive-framework-prod"
 MODULE = "k8s.io/autoscaler/vertical-pod-autoscaler@v1.8.1"

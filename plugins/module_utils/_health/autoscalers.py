@@ -33,7 +33,12 @@ def autoscalers(options: Options, scene: Scene, until: float) -> Finding:
     if options["owner"]:
         problems += owner_problems(scene.cluster.find("APIService", None, options["api"]), options["api"], options["owner"])
     table = [row(item) for item in found]
-    shown = ", ".join(f"{entry['autoscaler']} {entry['replicas']}" for entry in table) or "no autoscaler"
+    seen = [f"{entry['autoscaler']} {entry['replicas']}" for entry in table]
+    if options["keda"]:
+        scaled = scene.cluster.objects("ScaledObject", options["namespace"])
+        problems += [problem for item in scaled for problem in scaled_problems(item)]
+        seen += [f"{name_of(item)} paused" for item in scaled if is_true(item, "Paused")]
+    shown = ", ".join(seen) or "no autoscaler"
     expected = "every autoscaler reads all its metrics" + (
         f", {options['api']} is served by {options['owner']}" if options["owner"] else ""
     )
@@ -55,6 +60,33 @@ def autoscaler_problems(item: Object) -> Iterator[str]:
         missing = [wanted for metric in item["spec"].get("metrics") or [] if (wanted := metric_name(metric, "target")) not in read]
         if missing:
             yield f"autoscaler {name} cannot read {', '.join(missing)}: it may grow by its other metrics and will not shrink"
+
+
+def scaled_problems(item: Object) -> Iterator[str]:
+    """What KEDA makes of a ScaledObject. Where it falls back, the autoscaler is served a number that was made up, and sees nothing missing.
+
+    One that somebody paused has no autoscaler, and is as it was asked to be.
+    """
+    name, target = name_of(item), item["spec"]["scaleTargetRef"]["name"]
+    ready = conditions(item).get("Ready", {})
+    if is_true(item, "Paused"):
+        return
+    # By what it counts: its condition Fallback goes back for a moment whenever its loop writes what it knew before.
+    least = (item["spec"].get("fallback") or {}).get("failureThreshold") or 0
+    health = (item.get("status") or {}).get("health") or {}
+    missing = sorted(query(item, metric) for metric, state in health.items() if (state.get("numberOfFailures") or 0) > least)
+    if missing:
+        yield f"KEDA cannot read {', '.join(missing)} and leaves the pods of {target} as many as they are"
+    elif ready.get("status") != "True":
+        yield f"ScaledObject {name} is not ready: {ready.get('message') or ready.get('reason') or 'KEDA has not looked at it yet'}"
+
+
+def query(item: Object, metric: str) -> str:
+    """What a trigger asks, by the name that KEDA gives its metric: s, its place among the triggers, and its kind (``s2-prometheus``)."""
+    place = metric.partition("-")[0].removeprefix("s")
+    triggers = item["spec"].get("triggers") or []
+    trigger = triggers[int(place)] if place.isdecimal() and int(place) < len(triggers) else {}
+    return str((trigger.get("metadata") or {}).get("query") or metric)
 
 
 def metric_name(metric: Mapping[str, t.Any], side: str) -> str:

@@ -35,6 +35,7 @@ API_VERSIONS = {
     "Lease": "coordination.k8s.io/v1",
     "HorizontalPodAutoscaler": "autoscaling/v2",
     "VerticalPodAutoscaler": "autoscaling.k8s.io/v1",
+    "ScaledObject": "keda.sh/v1alpha1",
     "APIService": "apiregistration.k8s.io/v1",
     "AuthorizationPolicy": "security.istio.io/v1",
     "Gateway": "gateway.networking.k8s.io/v1",

@@ -113,6 +113,7 @@ KINDS: dict[str, Kind] = {
             **NAMESPACE,
             "owner": {"type": "str", "default": ""},
             "api": {"type": "str", "default": "v1beta1.external.metrics.k8s.io"},
+            "keda": {"type": "bool", "default": False},
         },
     ),
     "recommendations": Kind(autoscalers.recommendations, {**NAMESPACE, "names": {"type": "list", "elements": "str", "required": True}}),

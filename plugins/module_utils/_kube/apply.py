@@ -20,7 +20,7 @@ import os
 import re
 import threading
 import typing as t
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -76,6 +76,7 @@ ESTABLISH_TIMEOUT = 60.0  # seconds for a CustomResourceDefinition or an APIServ
 # have been sent just before: rights take a moment until every server knows them, and an issuer takes some.
 UNREADABLE = re.compile(r"externalCertificate: (?:Not found|Forbidden: router serviceaccount)")
 UNREADABLE_TIMEOUT = 60.0
+FREED_TIMEOUT = 60.0  # seconds for a former owner's finalizers, and for the server to take away what it owned
 # A set that no longer names one of these may have done so by accident, and with it goes data that is not in the set.
 KEPT = frozenset({("", "Namespace"), ("", "PersistentVolumeClaim"), ("apiextensions.k8s.io", "CustomResourceDefinition")})
 GATES = frozenset({"CustomResourceDefinition", "APIService"})
@@ -279,6 +280,7 @@ class Engine:
         self._applied: dict[Key, Change] = {}
         self._read: dict[Key, Json | None] = {}
         self._reading = threading.Lock()
+        self._freed: set[Key] = set()
 
     def present(self, documents: list[Document], prune: bool) -> Result:
         self.secrets = masks.secret_values(documents)
@@ -295,8 +297,10 @@ class Engine:
         everything = recorded | wanted | Contents(frozenset(), frozenset({self.group.namespace}))
         self._before = self._list(everything, {scope_of(document): document["apiVersion"] for document in documents})
 
+        freed = self._free(keys) if prune else []
         changed = self._apply_all(documents, keys, everything if parent is None or not _holds(recorded, everything) else None)
         left = [key for key in self._before if key not in set(keys)]
+        self.changes += freed
         if prune:
             self.changes += self._prune(left)
             kept = [change.key for change in self.changes if change.action == "kept"]
@@ -443,7 +447,9 @@ class Engine:
         return change
 
     def _patch(self, path: str, document: Document) -> tuple[int, Json, list[str]]:
-        query = {"fieldManager": self.group.manager, "force": self.force or None, "fieldValidation": "Strict", "dryRun": self.dry_run}
+        # In check mode an object that would be made anew is still its former owner's.
+        force = self.force or key_of(document) in self._freed
+        query = {"fieldManager": self.group.manager, "force": force or None, "fieldValidation": "Strict", "dryRun": self.dry_run}
         status, headers, after = self.client.request("PATCH", path, document, query=query, content_type=APPLY)
         return status, after, [text for value in headers.get_all("Warning") or [] if (text := warning(value))]
 
@@ -554,6 +560,26 @@ class Engine:
         return True
 
     # ---- prune and absent -----------------------------------------------------------------------------------------------------
+
+    def _free(self, keys: list[Key]) -> list[Change]:
+        """Prunes what the bundle no longer names and what owns something that it does name now, and waits until both are gone.
+
+        A ScaledObject owns the autoscaler that KEDA makes of it, by the name that an autoscaler without KEDA has too. KEDA would set it back as long as the
+        ScaledObject is there, and the server takes it away with its owner.
+        """
+        owned = owned_by_former(self._before, set(keys), self.group.manager)
+        former = sorted({owner for owners in owned.values() for owner in owners})
+        self._freed = set(owned)
+        if not former:
+            return []
+        changes = self._delete(former, "pruned")
+        if not self.context.check:
+            self._until_gone([*former, *owned], self.context.clock.now() + FREED_TIMEOUT)
+            for key in owned:
+                del self._before[key]
+        for key in former:
+            del self._before[key]
+        return changes
 
     def _prune(self, keys: list[Key]) -> list[Change]:
         """Deletes members that the bundle no longer names, if this set's manager applied them; the order is the reverse of creation."""
@@ -757,6 +783,21 @@ def not_smaller(document: Document, there: Json) -> Document:
     """The document with as many replicas as the object has, where it asks for fewer: what the pods hold must be taken off them first."""
     spec, now = document.get("spec") or {}, (there.get("spec") or {}).get("replicas") or 0
     return document if spec.get("replicas", now) >= now else {**document, "spec": {**spec, "replicas": now}}
+
+
+def owned_by_former(before: Mapping[Key, Json], wanted: set[Key], manager: str) -> dict[Key, list[Key]]:
+    """Wanted objects that members own which are no longer wanted and go for that, with these owners."""
+    former = {
+        item["metadata"].get("uid"): key
+        for key, item in before.items()
+        if key not in wanted and (key.group, key.kind) not in KEPT and applied_by(item, manager)
+    }
+    found = {
+        key: [former[it["uid"]] for it in before[key]["metadata"].get("ownerReferences") or [] if it["uid"] in former]
+        for key in wanted
+        if key in before
+    }
+    return {key: owners for key, owners in found.items() if owners}
 
 
 def yielded(document: Document, there: Json) -> Document:

@@ -53,9 +53,10 @@ class Cluster:
         return self.api
 
 
-def look(item: Object, api: Object | None = None, owner: str = OWNER) -> Finding:
-    scene = Scene(t.cast("t.Any", Cluster(api if api is not None else service(), HorizontalPodAutoscaler=[item])), Clock(), False)
-    return autoscalers.autoscalers({"namespace": "shop", "owner": owner, "api": API}, scene, 10.0)
+def look(item: Object, api: Object | None = None, owner: str = OWNER, scaled: Object | None = None) -> Finding:
+    objects = {"HorizontalPodAutoscaler": [item], **({"ScaledObject": [scaled]} if scaled else {})}
+    scene = Scene(t.cast("t.Any", Cluster(api if api is not None else service(), **objects)), Clock(), False)
+    return autoscalers.autoscalers({"namespace": "shop", "owner": owner, "api": API, "keda": scaled is not None}, scene, 10.0)
 
 
 def test_an_autoscaler_that_reads_everything() -> None:
@@ -107,6 +108,47 @@ def test_nobody_serves_the_api() -> None:
     assert list(autoscalers.owner_problems(None, API, OWNER)) == [
         f"nobody serves {API}; Service {OWNER} was expected to: run the playbook site.yml"
     ]
+
+
+def scaled_object(*states: Object, health: Object | None = None) -> Object:
+    """As KEDA 2.21 leaves it; its metrics are named by the place of their triggers."""
+    triggers = [{"type": "cpu", "metadata": {"value": "70"}}, {"type": "prometheus", "metadata": {"query": "sum(requests)"}}]
+    return {
+        "metadata": {"name": "mca"},
+        "spec": {"scaleTargetRef": {"name": "mca"}, "triggers": triggers, "fallback": {"failureThreshold": 3}},
+        "status": {"conditions": list(states), "health": health or {}},
+    }
+
+
+READY, FELL_BACK = condition("Ready", "True"), condition("Fallback", "True", "FallbackExists", "At least one trigger is falling back")
+PARTIAL = condition("Ready", "Unknown", "PartialTriggerError", "Some triggers defined in ScaledObject are not working correctly")
+FAILING = {"s1-prometheus": {"status": "Failing", "numberOfFailures": 4}}
+
+
+@pytest.mark.parametrize(
+    ("scaled", "words"),
+    [
+        (scaled_object(READY, condition("Fallback", "False")), ""),
+        (
+            scaled_object(PARTIAL, FELL_BACK, health=FAILING),
+            "KEDA cannot read sum(requests) and leaves the pods of mca as many as they are",
+        ),
+        (scaled_object(READY, health={"odd": FAILING["s1-prometheus"], "s9-cpu": {"status": "Happy"}}), "KEDA cannot read odd and"),
+        (scaled_object(READY, health={"s1-prometheus": {"status": "Failing", "numberOfFailures": 3}}), ""),
+        (scaled_object(PARTIAL), "ScaledObject mca is not ready: Some triggers"),
+        (scaled_object(condition("Ready", "Unknown")), "ScaledObject mca is not ready: KEDA has not looked at it yet"),
+        (scaled_object(), "KEDA has not looked at it yet"),
+        (scaled_object(condition("Ready", "False"), condition("Paused", "True")), ""),
+    ],
+)
+def test_what_keda_does_not_see(scaled: Object, words: str) -> None:
+    """The autoscaler itself sees nothing missing: it is served what the fallback makes up."""
+    found = look(autoscaler(), scaled=scaled)
+    assert found.ok is not bool(words) and words in found.message, found.message
+
+
+def test_one_that_is_paused_is_shown() -> None:
+    assert look(autoscaler(), scaled=scaled_object(condition("Paused", "True"))).observed == "mca-hpa 2 of 2 to 10, mca paused"
 
 
 def sized(advice: list[Object], request: str, *states: Object) -> Finding:

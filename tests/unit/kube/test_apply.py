@@ -122,6 +122,26 @@ def test_only_what_we_changed_counts(after: dict[str, Any], differs: bool) -> No
     assert (apply.significant(after, document, "progressive.platform.s") != before) is differs
 
 
+def test_whoever_owns_what_is_wanted_and_goes_is_known_before() -> None:
+    """KEDA's ScaledObject and its autoscaler, which has the labels of its owner and so the set's, and is no member of it."""
+    hpa, scaled, claim = (
+        Key(group, kind, "shop", "web")
+        for group, kind in (("autoscaling", "HorizontalPodAutoscaler"), ("keda.sh", "ScaledObject"), ("", "PersistentVolumeClaim"))
+    )
+
+    def owned(by: str, managed: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
+        return live({}, managed, ownerReferences=[{"uid": by}])
+
+    manager = "progressive.platform.s"
+    before = {hpa: owned("1"), scaled: live({}, uid="1")}
+    assert apply.owned_by_former(before, {hpa}, manager) == {hpa: [scaled]}
+    assert apply.owned_by_former(before, {hpa, scaled}, manager) == {}, "both are wanted"
+    assert apply.owned_by_former({**before, scaled: live({}, [], uid="1")}, {hpa}, manager) == {}, "somebody else's"
+    assert apply.owned_by_former({**before, hpa: owned("2")}, {hpa}, manager) == {}
+    assert apply.owned_by_former({hpa: owned("1"), claim: live({}, uid="1")}, {hpa}, manager) == {}, "data stays"
+    assert apply.owned_by_former({scaled: live({}, uid="1")}, {hpa}, manager) == {}, "it is not there yet"
+
+
 @pytest.mark.parametrize(("wanted", "there", "sent"), [(6, 10, 10), (10, 6, 10), (6, 6, 6), (6, None, 6), (None, 4, None), (0, 3, 3)])
 def test_a_stateful_set_is_not_made_smaller(wanted: int | None, there: int | None, sent: int | None) -> None:
     document = {"kind": "StatefulSet", "spec": {"serviceName": "s"} | ({} if wanted is None else {"replicas": wanted})}
