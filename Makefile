@@ -70,7 +70,7 @@ promtool:
 
 KWOK := v0.8.0
 .PHONY: kwok
-kwok: ## nodes and pods without servers, for tests/large (a Go module, some minutes of compiling, once)
+kwok: ## nodes and pods without servers, for tests/kwok (a Go module, some minutes of compiling, once)
 	@mkdir -p $(CACHE)/bin; [ -x $(CACHE)/bin/kwok-$(KWOK) ] || { folder=$$(mktemp -d); GOFLAGS=-mod=mod GOBIN=$$folder go install sigs.k8s.io/kwok/cmd/kwok@$(KWOK); mv $$folder/kwok $(CACHE)/bin/kwok-$(KWOK); rmdir $$folder; }
 	@ln -sfn kwok-$(KWOK) $(CACHE)/bin/kwok
 
@@ -89,7 +89,7 @@ $(CACHE)/bin/keda-adapter-$(KEDA):
 
 autoscalers: up kwok promtool $(CACHE)/bin/vpa-recommender-$(VPA) $(CACHE)/bin/vpa-updater-$(VPA) $(CACHE)/bin/karpenter-$(KARPENTER) $(CACHE)/bin/keda-adapter-$(KEDA) ## KEDA, VPA and Karpenter at work on what is rendered for them, with nodes and pods of KWOK's (Go modules, up to an hour of compiling, once)
 	for each in vpa-recommender-$(VPA) vpa-updater-$(VPA) karpenter-$(KARPENTER) keda-$(KEDA) keda-adapter-$(KEDA); do ln -sfn $$each $(CACHE)/bin/$${each%-v*}; done
-	$(BIN)/pytest tests/large/test_vertical.py tests/large/test_karpenter.py tests/large/test_keda.py
+	$(BIN)/pytest tests/kwok/test_vertical.py tests/kwok/test_karpenter.py tests/kwok/test_keda.py
 
 .PHONY: registry
 registry:
@@ -108,8 +108,8 @@ unit: $(VENV)/ready redis-server promtool registry ## the fast tests: no cluster
 
 test: lint sanity redis-server promtool registry postgresql-server kwok up ## everything CI runs: lint, sanity, the platform itself, molecule, unit, redis and cluster tests
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/molecule test --all $(OTHERS:%=--exclude %)
-	$(BIN)/pytest -n 4 --dist worksteal -m "not slow" --ignore tests/cluster --ignore tests/large tests
-	$(BIN)/pytest -m "not slow" tests/large  # in one process: its tests go on from each other
+	$(BIN)/pytest -n 4 --dist worksteal -m "not slow" --ignore tests/cluster --ignore tests/kwok tests
+	$(BIN)/pytest -m "not slow" tests/kwok  # in one process: its tests go on from each other
 	$(BIN)/pytest -n 2 --dist loadfile -m "not slow and not alone" tests/cluster
 	$(BIN)/pytest -m "not slow and alone" tests/cluster  # one by one: there is one cluster, and these break it
 
@@ -125,7 +125,7 @@ monitoring: up kwok ## Prometheus, kube-state-metrics, the adapter, the deschedu
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/molecule test -s tracing
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/molecule test -s autoscaling
 	$(BIN)/pytest -m monitoring tests/cluster
-	$(BIN)/pytest tests/large/test_descheduler.py
+	$(BIN)/pytest tests/kwok/test_descheduler.py
 
 together: up ## what has its own tests, with each other: an Agent and monitoring in the mesh, pages for people behind the edge, spans of proxies (all images)
 	$(PLAYBOOK) -i inventories/local playbooks/local_cluster.yml playbooks/images.yml -e '{"platform_mesh": true, "platform_monitoring": true, "platform_tracing": true, "platform_operator": true, "gateway_uis": {"prometheus": {}}}'
@@ -147,9 +147,9 @@ compose: podman up ## compose.dev.yml on podman, with the images of the local cl
 
 test-all: test operator podman ## and what is slow by nature: long chaos, every step of a kill, the cluster from nothing, the package, the benchmarks
 	$(PLAYBOOK) -i inventories/local playbooks/images.yml -e '{"postgresql_backup_storage": {"volume": {"size": "512Mi"}}, "autoscaling_descheduler": true}'
-	$(BIN)/pytest -n 4 --dist worksteal -m "slow and not mesh and not monitoring" --ignore tests/cluster --ignore tests/large tests
+	$(BIN)/pytest -n 4 --dist worksteal -m "slow and not mesh and not monitoring" --ignore tests/cluster --ignore tests/kwok tests
 	$(BIN)/pytest -m "slow and not mesh and not monitoring and not together and not operator" tests/cluster
-	$(BIN)/pytest -m slow tests/large
+	$(BIN)/pytest -m slow tests/kwok
 	$(MAKE) down
 	$(MAKE) package bench
 

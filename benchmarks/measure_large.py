@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What playbooks cost as nodes, agents and clusters grow, on control planes of their own (tests/large/lab.py): nodes and pods are KWOK's.
+"""What playbooks cost as nodes, agents and clusters grow, on control planes of their own (tests/kwok/lab.py): nodes and pods are KWOK's.
 
 What is installed is the part of the platform that needs no real server: namespaces, the application, agents. Beside the time that passed stands that of the
 processor in Ansible's own processes, which a busy machine changes less. The curves are drawn to docs/large.svg.
@@ -21,8 +21,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ansible_collections.progressive.platform.tests.large import lab as laboratory
-from ansible_collections.progressive.platform.tests.large.lab import Cluster, clusters, inventory, variables
+from ansible_collections.progressive.platform.tests.kwok import lab as laboratory
+from ansible_collections.progressive.platform.tests.kwok.lab import Cluster, clusters, inventory, variables
 from run import ROOT, Lab, Row
 
 SIZES = [(10, 3), (100, 30), (1000, 100)]  # nodes, agents

@@ -15,7 +15,7 @@ rules, as OpenShift publishes them (Managing security context constraints, and `
     volumes                   configMap, csi, downwardAPI, emptyDir, ephemeral, persistentVolumeClaim, projected, secret (the newest OpenShift: image too)
     SELinux                   the namespace's own label; nothing of one's own
 
-tests/large/test_openshift.py holds them against the fields of an SCC that OpenShift publishes, and against the object itself.
+tests/kwok/test_openshift.py holds them against the fields of an SCC that OpenShift publishes, and against the object itself.
 """
 
 from __future__ import annotations

@@ -226,7 +226,7 @@ def findings(**changes: Any) -> list[str]:
             },
             "gateway_routes.api.canary.header: x-next",
         ),
-        # tests/large/test_openshift.py has what the server refuses as well; here is what it would take, and the router would not do.
+        # tests/kwok/test_openshift.py has what the server refuses as well; here is what it would take, and the router would not do.
         ({"gateway_rate_limits": {"*": {"requests": 5, "unit": "second"}}}, "gateway_rate_limits: limits"),
         (edge(service="mca-service", rate_limit={"requests": 5, "unit": "second"}), "gateway_routes.default.rate_limit"),
         (edge(service="mca-service", max_body="1Mi"), "gateway_routes.default.max_body: 1Mi"),

@@ -7,7 +7,7 @@
 KWOK says of each pod that it is Ready and starts nothing. What is sent to a port of such a pod ends at `answers.py`, one process that stands for every
 pod of every service. So an apply, a wait, a health check and a comparison do all their requests, and Redis or PostgreSQL cannot be formed.
 
-    python -m ansible_collections.progressive.platform.tests.large.lab FOLDER [CLUSTERS [NODES]]     # keeps them until a key is pressed
+    python -m ansible_collections.progressive.platform.tests.kwok.lab FOLDER [CLUSTERS [NODES]]     # keeps them until a key is pressed
 """
 
 from __future__ import annotations

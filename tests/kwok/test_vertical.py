@@ -28,7 +28,7 @@ from ansible_collections.progressive.platform.plugins.module_utils._health.scene
 from ansible_collections.progressive.platform.plugins.module_utils._kube.client import Client
 from ansible_collections.progressive.platform.plugins.module_utils._preflight.quantities import quantity
 from ansible_collections.progressive.platform.plugins.module_utils._run import Clock
-from ansible_collections.progressive.platform.tests.large import lab
+from ansible_collections.progressive.platform.tests.kwok import lab
 from ansible_collections.progressive.platform.tests.unit.roles import rendering
 
 pytestmark = pytest.mark.slow  # what it runs is compiled for many minutes

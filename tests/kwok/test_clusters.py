@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.progressive.platform.plugins.module_utils._kube.client import Client
-from ansible_collections.progressive.platform.tests.large import lab
+from ansible_collections.progressive.platform.tests.kwok import lab
 
 NAMESPACE = "progressive-framework-prod"
 

@@ -28,7 +28,7 @@ from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible_collections.progressive.platform.plugins.module_utils._kube import apply, openshift
 from ansible_collections.progressive.platform.plugins.module_utils._kube.client import ApiError, Client
 from ansible_collections.progressive.platform.plugins.module_utils._run import Context, PlatformError
-from ansible_collections.progressive.platform.tests.large import lab
+from ansible_collections.progressive.platform.tests.kwok import lab
 from ansible_collections.progressive.platform.tests.unit.kube.test_openshift import CONTEXT, POD, findings, pod, profile
 from ansible_collections.progressive.platform.tests.unit.roles import rendering
 

@@ -24,7 +24,7 @@ from ansible_collections.progressive.platform.plugins.module_utils._kube.client 
 from ansible_collections.progressive.platform.plugins.module_utils._mirror.sources import Source
 from ansible_collections.progressive.platform.plugins.module_utils._run import Context
 from ansible_collections.progressive.platform.plugins.plugin_utils import _roles
-from ansible_collections.progressive.platform.tests.large import lab
+from ansible_collections.progressive.platform.tests.kwok import lab
 from ansible_collections.progressive.platform.tests.unit.roles import rendering
 
 Json = dict[str, Any]

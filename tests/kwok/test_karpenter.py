@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.progressive.platform.plugins.module_utils._kube.client import Client
-from ansible_collections.progressive.platform.tests.large import lab
+from ansible_collections.progressive.platform.tests.kwok import lab
 from ansible_collections.progressive.platform.tests.unit.roles import rendering
 
 pytestmark = pytest.mark.slow  # what it runs is compiled for many minutes
