@@ -321,7 +321,9 @@ def test_who_may_be_set_is_set_where_it_stands_and_nobody_else(cluster: lab.Clus
 
 
 def seen(client: Client) -> Finding:
-    return autoscalers.autoscalers({"namespace": NAMESPACE, "owner": "", "api": ""}, Scene(Seen(client, Clock()), Clock()), 60.0)
+    return autoscalers.autoscalers(
+        {"namespace": NAMESPACE, "owner": "", "api": "", "keda": False}, Scene(Seen(client, Clock()), Clock()), 60.0
+    )
 
 
 def test_where_a_node_has_no_room_a_pod_is_evicted_within_its_budget(cluster: lab.Cluster, usage: Usage, updater: Updater) -> None:

@@ -436,7 +436,7 @@ def test_the_rights_are_few_and_named(inventory: str) -> None:
 
 
 MESH_CHECK = {"name": "proxies", "kind": "mesh", "namespace": "istio-system", "namespaces": ["here"]}
-SCALED_CHECK = {"name": "autoscalers", "kind": "autoscalers", "namespace": "here"}
+SCALED_CHECK = {"name": "autoscalers", "kind": "autoscalers", "namespace": "here", "owner": "keda/keda"}
 SIZED_CHECK = {"name": "sizes", "kind": "recommendations", "namespace": "here"}
 
 
