@@ -4,8 +4,8 @@
 
 """The former release of the collection, as git has it, in a folder of its own: what a platform was installed with before it is upgraded with this checkout.
 
-E(PROGRESSIVE_FORMER) names a commit; without it the newest tag before this commit is meant, and where tags were not fetched the commit that wrote the newest
-release into the changelog, which nothing but a release does.
+E(PROGRESSIVE_FORMER) names a commit. Without it the newest release of the changelog is meant that this tree is not itself: its tag, and where tags were not
+fetched the commit that wrote its notes.
 """
 
 from __future__ import annotations
@@ -14,6 +14,9 @@ import os
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
+
+import yaml
+from packaging.version import Version
 
 ROOT = Path(__file__).resolve().parents[2]
 GIT_TIMEOUT = 60  # seconds
@@ -33,10 +36,16 @@ class Release:
 
 def commit() -> str:
     """The former release's commit, "" where the checkout has none (a shallow one)."""
-    given = os.environ.get("PROGRESSIVE_FORMER") or _git("describe", "--tags", "--abbrev=0", "HEAD^", check=False)
-    if given:
+    if given := os.environ.get("PROGRESSIVE_FORMER", ""):
         return _git("rev-parse", "--verify", f"{given}^{{commit}}")
-    return _git("log", "-1", "--format=%H", "HEAD^", "--", "changelogs/changelog.yaml", check=False)
+    releases = set(yaml.safe_load((ROOT / "changelogs/changelog.yaml").read_text())["releases"])
+    newest = max(releases - {yaml.safe_load((ROOT / "galaxy.yml").read_text())["version"]}, key=Version)
+    if tagged := _git("rev-parse", "--verify", f"v{newest}^{{commit}}", check=False):
+        return tagged
+    for wrote in _git("log", "--format=%H", "--", "changelogs/changelog.yaml", check=False).split():
+        if yaml.safe_load(_git("show", f"{wrote}:galaxy.yml"))["version"] == newest:
+            return wrote
+    return ""
 
 
 def build(wanted: str, folder: Path) -> Release:
