@@ -18,6 +18,7 @@ from ansible_collections.progressive.platform.plugins.module_utils._health.traci
 from ansible_collections.progressive.platform.plugins.module_utils._kube.client import Client
 from ansible_collections.progressive.platform.tests.cluster import callers
 from ansible_collections.progressive.platform.tests.cluster.playbooks import eventually, installed, playbook
+from ansible_collections.progressive.platform.tests.unit.istio.test_spans_envoy import way
 
 NAMESPACE, SYSTEM = "spans-probes", "spans-probes-system"
 HOST, APP = "api.progressive.local", "progressive-framework-v5"
@@ -67,15 +68,6 @@ def mesh(client: Client, tmp_path_factory: pytest.TempPathFactory) -> Iterator[M
     }
     with installed(tmp_path_factory.mktemp("spans"), wanted) as variables:
         yield Mesh(client, variables)
-
-
-def way(spans: dict[str, Span], last: str) -> tuple[list[tuple[str, str]], str]:
-    """From the first span to one: who says each, and as what; and the first one's parent."""
-    found: list[tuple[str, str]] = []
-    while last in spans:
-        found.insert(0, (spans[last].service, spans[last].kind))
-        last = spans[last].parent
-    return found, last
 
 
 def test_one_trace_leads_from_the_client_to_the_agents(mesh: Mesh) -> None:

@@ -51,12 +51,16 @@ COMPONENTS = ["baseline", "app", "agents"]
 Json = dict[str, Any]
 
 
-def missing() -> str:
-    """What a control plane needs and this machine has not got, "" when all is there."""
-    absent = [name for name in PROGRAMS if not (CACHE / name).exists()]
-    if absent:
-        return f"{CACHE} has no {', '.join(absent)}: run `make up` once"
-    return "" if (CACHE / "kwok").exists() else f"{CACHE} has no kwok: run `make kwok` (a Go module, some minutes of compiling, once)"
+def missing(*autoscalers: str) -> str:
+    """What a control plane and these programs need and this machine has not got, "" when all is there."""
+    for names, remedy in (
+        (PROGRAMS, "run `make up` once"),
+        (("kwok",), "run `make kwok` (a Go module, some minutes of compiling, once)"),
+        (autoscalers, "run `make autoscalers` (Go modules, up to an hour of compiling, once)"),
+    ):
+        if absent := [name for name in names if not (CACHE / name).exists()]:
+            return f"{CACHE} has no {', '.join(absent)}: {remedy}"
+    return ""
 
 
 def free_ports(count: int) -> list[int]:
@@ -231,6 +235,14 @@ class Cluster:
         path.write_text(yaml.safe_dump(config))
         return path
 
+    def write_account(self, namespace: str, account: str) -> Path:
+        """A kubeconfig with the token of a ServiceAccount, and nobody's rights but that one's."""
+        request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"audiences": ["https://lab"]}}
+        with self.client() as client:
+            path = client.resource("v1", "ServiceAccount").path(namespace, account)
+            token = client.request("POST", f"{path}/token", request)[2]["status"]["token"]
+        return self.write_kubeconfig(self.folder / f"{account}.kubeconfig", token)
+
     def nodes(self, count: int) -> None:
         """Adds nodes until there are ``count``, all in the pool of the application; they are Ready when it returns."""
         with self.client() as client:
@@ -272,6 +284,11 @@ def permit(client: Client) -> None:
 
 def named(kind: str, name: str, namespace: str, version: str = "v1", **rest: Any) -> Json:
     return {"apiVersion": version, "kind": kind, "metadata": {"name": name, "namespace": namespace}, **rest}
+
+
+def loopback(name: str, namespace: str) -> Json:
+    """A Service of this machine: one with another's name is the one kind that the API server follows to loopback."""
+    return named("Service", name, namespace, spec={"type": "ExternalName", "externalName": "localhost"})
 
 
 def send(client: Client, *documents: Json, namespace: str) -> None:

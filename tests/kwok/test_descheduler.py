@@ -78,11 +78,7 @@ class Descheduler:
         (self.port,) = lab.free_ports(1)
         path = cluster.folder / f"{name}.yaml"
         path.write_text(policy)
-        with cluster.client() as client:
-            account = client.resource("v1", "ServiceAccount").path("autoscaling", ACCOUNT)
-            request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"audiences": ["https://lab"]}}
-            token = client.request("POST", f"{account}/token", request)[2]["status"]["token"]
-        kubeconfig = cluster.write_kubeconfig(cluster.folder / f"{name}.kubeconfig", token)
+        kubeconfig = cluster.write_account("autoscaling", ACCOUNT)
         # As it is sent, but for where it is and how long it waits.
         given = [flag for flag in container["command"][1:] if not flag.startswith(("--policy", "--secure-port", "--descheduling-interval"))]
         own = [f"--policy-config-file={path}", f"--secure-port={self.port}", "--bind-address=127.0.0.1", f"--kubeconfig={kubeconfig}"]

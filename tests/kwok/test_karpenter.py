@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -61,15 +60,9 @@ def instances(groups: Json) -> list[Json]:
 
 
 @pytest.fixture(scope="module")
-def program() -> Path:
-    found = lab.CACHE / PROGRAM
-    return found if found.exists() else pytest.skip(f"no {PROGRAM}: run `make autoscalers` (Go modules, many minutes of compiling, once)")
-
-
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory, program: Path) -> Iterator[lab.Cluster]:
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[lab.Cluster]:
     """A cluster without a node."""
-    if reason := lab.missing():
+    if reason := lab.missing(PROGRAM):
         pytest.skip(reason)
     rendered = rendering.Cluster("production", VARIABLES)
     with lab.clusters(tmp_path_factory.mktemp("karpenter"), ["one"], nodes=0) as (made,):
@@ -90,7 +83,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory, program: Path) -> Iterator
             "INSTANCE_TYPES_FILE_PATH": table,
             "BATCH_MAX_DURATION": "2s",
         }
-        made.start(PROGRAM, ["env", *(f"{key}={value}" for key, value in settings.items()), program])
+        made.start(PROGRAM, ["env", *(f"{key}={value}" for key, value in settings.items()), lab.CACHE / PROGRAM])
         yield made
 
 

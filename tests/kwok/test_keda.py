@@ -15,7 +15,6 @@ import contextlib
 import json
 import re
 import shutil
-import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -123,18 +122,13 @@ class Platform:
     def install(self) -> None:
         """KEDA's definitions, its account with its own rights, and its two programs; the API server asks the second by a Service."""
         self.send(
-            {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": KEDA}},
+            lab.named("Namespace", KEDA, ""),
             *self.manifests(*(f"crd/bases/{path.name}" for path in sorted((self.module / "config/crd/bases").iterdir()))),
             *self.manifests("service_account/service_account.yaml", "rbac/role.yaml", "rbac/role_binding.yaml"),
             *self.manifests("metrics-server/role.yaml", "metrics-server/role_binding.yaml", "rbac/aggregate_cluster_roles.yaml"),
             # By these somebody with the usual right to edit may send ScaledObjects; the lab's user is bound to kinds by name.
             *(bound("platform", role) for role in ("keda:edit", "keda:view")),
-            {
-                "apiVersion": "v1",
-                "kind": "Service",
-                "metadata": {"name": SERVICE, "namespace": KEDA},
-                "spec": {"type": "ExternalName", "externalName": "localhost"},
-            },
+            lab.loopback(SERVICE, KEDA),
         )
         certificates = self.cluster.folder / "certificates"
         certificates.mkdir()
@@ -145,10 +139,7 @@ class Platform:
             "service": {"name": SERVICE, "namespace": KEDA, "port": self.api},
             "caBundle": base64.b64encode((certificates / "ca.crt").read_bytes()).decode(),
         }
-        account = self.client.resource("v1", "ServiceAccount").path(KEDA, "keda-operator")
-        request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"audiences": ["https://lab"]}}
-        token = self.client.request("POST", f"{account}/token", request)[2]["status"]["token"]
-        kubeconfig = self.cluster.write_kubeconfig(self.cluster.folder / "keda.kubeconfig", token)
+        kubeconfig = self.cluster.write_account(KEDA, "keda-operator")
         surroundings = [
             "env",
             f"KUBECONFIG={kubeconfig}",
@@ -181,10 +172,7 @@ class Platform:
         )
 
     def send(self, *documents: Json, namespace: str = NAMESPACE) -> None:
-        for document in documents:
-            version, kind = document["apiVersion"], document["kind"]
-            resource = self.client.resource(version, kind)
-            self.client.request("POST", resource.path(document["metadata"].get("namespace", namespace)), document)
+        lab.send(self.client, *documents, namespace=namespace)
 
     def playbook(self, name: str, provider: str, *options: str) -> tuple[int, str]:
         """Its return code and its words, for the platform whose metrics are served by ``provider``."""
@@ -251,27 +239,14 @@ def owners(item: Json) -> list[tuple[str, str]]:
 
 
 @pytest.fixture(scope="module")
-def module() -> Path:
-    """KEDA's sources, for its definitions and its rights."""
-    absent = [name for name in ("keda", "keda-adapter") if not (lab.CACHE / name).exists()]
-    if absent:
-        pytest.skip(
-            f"{lab.CACHE} has no {', '.join(absent)}: `make autoscalers` compiles them (a Go module, up to an hour, once) and runs this"
-        )
+def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+    if reason := lab.missing("keda", "keda-adapter"):
+        pytest.skip(reason)
     if not shutil.which("prometheus"):
         pytest.skip("no prometheus: `make autoscalers` installs it and runs this")
-    cache = subprocess.run(["go", "env", "GOMODCACHE"], capture_output=True, text=True, timeout=60, check=True).stdout.strip()
-    subprocess.run(["go", "mod", "download", MODULE], cwd="/", capture_output=True, timeout=300, check=True)
-    return Path(cache) / MODULE
-
-
-@pytest.fixture(scope="module")
-def platform(tmp_path_factory: pytest.TempPathFactory, module: Path) -> Iterator[Platform]:
-    if reason := lab.missing():
-        pytest.skip(reason)
     options = {"kube-apiserver": AGGREGATION, "kube-controller-manager": LOOKS}
     with lab.clusters(tmp_path_factory.mktemp("keda"), ["one"], nodes=1, options=options) as (made,), Agents() as agents:
-        found = Platform(made, agents, module)
+        found = Platform(made, agents, lab.module(MODULE))
         with found.client:
             found.start_prometheus()
             yield found
@@ -314,7 +289,7 @@ def test_keda_makes_the_autoscaler_that_the_adapter_would_have(platform: Platfor
         made[provider] = [
             it for it in rendering.Cluster("production", changes).documents("agents") if it["metadata"]["name"] in (HPA, TARGET)
         ]
-    platform.send({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": ELSEWHERE}})
+    platform.send(lab.named("Namespace", ELSEWHERE, ""))
     platform.send(*made["prometheus_adapter"], namespace=ELSEWHERE)
     ours = platform.autoscaler(ELSEWHERE)
     platform.send(*(it for it in made["keda"] if it["kind"] == "ScaledObject"), namespace=ELSEWHERE)

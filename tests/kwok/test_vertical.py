@@ -17,7 +17,6 @@ import urllib.parse
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -117,7 +116,6 @@ class Usage:
         return [{"name": name, "usage": {"cpu": f"{cores * 1000:.0f}m", "memory": str(memory)}} for name, cores, memory in known]
 
     def register(self, client: Client) -> None:
-        """A Service with another's name is the one kind that the API server follows to loopback."""
         port = self.server.server_address[1]
         spec = {
             "group": "metrics.k8s.io",
@@ -133,8 +131,7 @@ class Usage:
             "metadata": {"name": "v1beta1.metrics.k8s.io"},
             "spec": spec,
         }
-        named = lab.named("Service", "usage", NAMESPACE, spec={"type": "ExternalName", "externalName": "localhost"})
-        lab.send(client, named, api, namespace=NAMESPACE)
+        lab.send(client, lab.loopback("usage", NAMESPACE), api, namespace=NAMESPACE)
 
     def look(self, times: int) -> None:
         before = self.looks
@@ -142,18 +139,8 @@ class Usage:
 
 
 @pytest.fixture(scope="module")
-def programs() -> Path:
-    absent = [name for name in (RECOMMENDER, UPDATER) if not (lab.CACHE / name).exists()]
-    return (
-        pytest.skip(f"no {', '.join(absent)}: run `make autoscalers` (Go modules, many minutes of compiling, once)")
-        if absent
-        else lab.CACHE
-    )
-
-
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory, programs: Path) -> Iterator[lab.Cluster]:
-    if reason := lab.missing():
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[lab.Cluster]:
+    if reason := lab.missing(RECOMMENDER, UPDATER):
         pytest.skip(reason)
     with lab.clusters(tmp_path_factory.mktemp("vertical"), ["one"]) as (made,):
         with made.client() as client:
@@ -162,7 +149,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory, programs: Path) -> Iterato
 
 
 @pytest.fixture(scope="module")
-def usage(cluster: lab.Cluster, programs: Path) -> Iterator[Usage]:
+def usage(cluster: lab.Cluster) -> Iterator[Usage]:
     """The platform's namespace with what is in it, and the recommender, which looks every second; an updater is started by the tests."""
     served = Usage(cluster)
     with cluster.client() as client:
@@ -170,7 +157,7 @@ def usage(cluster: lab.Cluster, programs: Path) -> Iterator[Usage]:
     (port,) = lab.free_ports(1)
     quick = ["--recommender-interval=1s", "--confidence-interval-cpu=1m", "--confidence-interval-memory=1m"]
     own = [f"--kubeconfig={cluster.admin}", f"--address=127.0.0.1:{port}", f"--vpa-object-namespace={NAMESPACE}"]
-    cluster.start(RECOMMENDER, [programs / RECOMMENDER, *own, *quick, "--v=4"])
+    cluster.start(RECOMMENDER, [lab.CACHE / RECOMMENDER, *own, *quick, "--v=4"])
     yield served
     served.server.shutdown()
 
@@ -237,11 +224,11 @@ def health(client: Client) -> Finding:
 class Updater:
     """The real one, which looks every second; nobody stands beside it who would change pods as they are made."""
 
-    def __init__(self, cluster: lab.Cluster, programs: Path) -> None:
+    def __init__(self, cluster: lab.Cluster) -> None:
         self.cluster = cluster
         (port,) = lab.free_ports(1)
         own = [f"--kubeconfig={cluster.admin}", f"--address=127.0.0.1:{port}", f"--vpa-object-namespace={NAMESPACE}"]
-        cluster.start(UPDATER, [programs / UPDATER, *own, "--updater-interval=1s", "--use-admission-controller-status=false", "--v=4"])
+        cluster.start(UPDATER, [lab.CACHE / UPDATER, *own, "--updater-interval=1s", "--use-admission-controller-status=false", "--v=4"])
 
     @property
     def log(self) -> str:
@@ -259,8 +246,8 @@ class Updater:
 
 
 @pytest.fixture
-def updater(cluster: lab.Cluster, usage: Usage, programs: Path) -> Iterator[Updater]:
-    yield Updater(cluster, programs)
+def updater(cluster: lab.Cluster, usage: Usage) -> Iterator[Updater]:
+    yield Updater(cluster)
     cluster.stop(UPDATER)
 
 

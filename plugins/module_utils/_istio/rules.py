@@ -64,10 +64,9 @@ def istio_rules(values: Values, shared: Values) -> Iterator[Finding]:
         ):
             remedy = f"Or set baseline_namespaces.{place}.pod_security to privileged: every pod then has to redirect its own traffic."
             yield wrong(("istio_cni",), values["istio_cni"], f"true, for {space['name']} is not privileged", remedy)
-    collector = values["istio_tracing"].get("service") or "" if values["istio_tracing"] else "none.at.all"
-    if not re.fullmatch(r"[^.]+(\.[^.]+)+", str(collector)):
+    if values["istio_tracing"] and not re.fullmatch(r"[^.]+(\.[^.]+)+", str(values["istio_tracing"].get("service"))):
         wanted = "the collector's Service, with its namespace (otel-collector.tracing.svc.cluster.local)"
-        yield wrong(("istio_tracing", "service"), collector or None, wanted)
+        yield wrong(("istio_tracing", "service"), values["istio_tracing"].get("service"), wanted)
     for entry, outside in values["istio_egress"].items():
         for host in (outside or {}).get("hosts") or []:
             if host == "*" or not re.fullmatch(r"(\*\.)?[A-Za-z0-9][-A-Za-z0-9.]*", str(host)):

@@ -423,7 +423,7 @@ class Engine:
             if before is not None and not would_change(document, before, self.group.manager):
                 status, after, warnings = 200, before, list[str]()
             else:
-                status, after, warnings = self._readable(path, document) if key.kind == "Route" else self._patch(path, document)
+                status, after, warnings = self._patch(path, document)
         except ApiError as error:
             predicted = self._predicted(error, document, key, before)
             if predicted is None:
@@ -447,18 +447,15 @@ class Engine:
         return change
 
     def _patch(self, path: str, document: Document) -> tuple[int, Json, list[str]]:
+        """Sends it; a Route whose certificate is on its way is given time."""
         # In check mode an object that would be made anew is still its former owner's.
         force = self.force or key_of(document) in self._freed
         query = {"fieldManager": self.group.manager, "force": force or None, "fieldValidation": "Strict", "dryRun": self.dry_run}
-        status, headers, after = self.client.request("PATCH", path, document, query=query, content_type=APPLY)
-        return status, after, [text for value in headers.get_all("Warning") or [] if (text := warning(value))]
-
-    def _readable(self, path: str, document: Document) -> tuple[int, Json, list[str]]:
-        """As _patch; a Route whose certificate is on its way is given time."""
         deadline = self.context.clock.now() + UNREADABLE_TIMEOUT
         while True:
             try:
-                return self._patch(path, document)
+                status, headers, after = self.client.request("PATCH", path, document, query=query, content_type=APPLY)
+                return status, after, [text for value in headers.get_all("Warning") or [] if (text := warning(value))]
             except ApiError as error:
                 if self.context.check or not UNREADABLE.search(error.server_message) or self.context.clock.now() >= deadline:
                     raise

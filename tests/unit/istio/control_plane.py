@@ -30,6 +30,7 @@ CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "prog
 KUBERNETES, ETCD, ISTIOCTL = CACHE / "bin/kube-apiserver", CACHE / "bin/etcd", CACHE / "bin/istioctl"
 ISTIOD = CACHE / "images/programs/pilot_discovery"
 ADDRESS = "10.213.7.1"  # of the pod that the gateway is, on the namespace's loopback
+OUTER, INNER = "10.213.9.1", "10.213.9.2"  # the two ends of the way to another network
 PROXY = 1337  # the group of Istio's sidecars
 PATIENCE = 120.0  # seconds; the programs run at the lowest priority
 # Of every test that runs these programs.
@@ -99,7 +100,14 @@ class Net:
                 )
             )
 
-    def stop(self) -> None:
+    def join(self, other: Net) -> None:
+        """A way to another one, from OUTER here to INNER there."""
+        self.run("ip", "link", "add", "outer", "type", "veth", "peer", "name", "inner", "netns", str(other.holder.pid))
+        for side, device, address in ((self, "outer", OUTER), (other, "inner", INNER)):
+            side.run("ip", "address", "add", f"{address}/30", "dev", device)
+            side.run("ip", "link", "set", device, "up")
+
+    def close(self) -> None:
         for program in [*reversed(self.programs), self.holder]:
             program.kill()
             program.wait(timeout=10)
@@ -226,7 +234,7 @@ def control_plane(folder: Path, changes: Document | None = None) -> Iterator[Pla
         )
         yield plane
     finally:
-        net.stop()
+        net.close()
 
 
 def plain(value: Any) -> Any:

@@ -22,11 +22,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from ansible_collections.progressive.platform.plugins.module_utils._health.tracing import KINDS, context
+from ansible_collections.progressive.platform.plugins.module_utils._health.tracing import KINDS, Span, context
 from ansible_collections.progressive.platform.tests.unit.istio.control_plane import (
     ADDRESS,
     BACKEND,
+    INNER,
     MARKS,
+    OUTER,
     PROXY,
     Document,
     Net,
@@ -42,7 +44,6 @@ from ansible_collections.progressive.platform.tests.unit.roles import rendering
 # No proxy and no service begins a trace by itself, unless a test says so.
 CHANGES: Document = {"platform_components": ["baseline", "istio", "gateway", "app", "agents", "tracing"], "platform_tracing_ratio": 0.0}
 APP = "progressive-framework-v5"
-OUTER, INNER = "10.213.9.1", "10.213.9.2"  # the two ends of the way to the application's pod
 # From the client to the coordinator: who says it, and as what.
 WAY = [
     ("edge", "server"),
@@ -100,13 +101,17 @@ class Mesh:
         self.collector = self.plane.net.programs[-1]
 
     @property
-    def spans(self) -> list[Document]:
+    def spans(self) -> list[tuple[str, Span]]:
+        """With their traces, as health reads them."""
         log = self.plane.net.folder / "spans"
         lines = log.read_text().split("\n")[:-1] if log.exists() else []
-        return [{**span, "kind": KINDS[span["kind"]]} for span in map(json.loads, lines)]
+        return [
+            (it["trace"], Span(it["service"], it["name"], KINDS[it["kind"]], it["id"], it["parent"], step="", seconds=0.0, failed=""))
+            for it in map(json.loads, lines)
+        ]
 
-    def of(self, trace: str) -> dict[str, Document]:
-        return {span["id"]: span for span in self.spans if span["trace"] == trace}
+    def of(self, trace: str) -> dict[str, Span]:
+        return {span.id: span for its, span in self.spans if its == trace}
 
     def ask(self, path: str, **headers: str) -> tuple[int, Document]:
         """A request of the world; one of a transaction has a body."""
@@ -145,12 +150,12 @@ def percentages(net: Net, admin: int) -> set[float]:
     return set(look(json.loads(said))) if said.startswith("{") else set()
 
 
-def way(spans: dict[str, Document], last: str) -> tuple[list[tuple[str, str]], str]:
+def way(spans: dict[str, Span], last: str) -> tuple[list[tuple[str, str]], str]:
     """From the first span to one: who says each, and as what; and the first one's parent."""
-    found = []
+    found: list[tuple[str, str]] = []
     while last in spans:
-        found.insert(0, (spans[last]["service"], spans[last]["kind"]))
-        last = spans[last]["parent"]
+        found.insert(0, (spans[last].service, spans[last].kind))
+        last = spans[last].parent
     return found, last
 
 
@@ -170,7 +175,7 @@ def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
         one["metadata"].setdefault("namespace", namespace)
     plain = {"name": "default", "namespace": "istio-system"}
     policy = {"apiVersion": "security.istio.io/v1", "kind": "PeerAuthentication", "metadata": plain, "spec": {"mtls": {"mode": "DISABLE"}}}
-    with control_plane(folder, CHANGES) as plane, contextlib.closing(Place(folder)) as place:
+    with control_plane(folder, CHANGES) as plane, contextlib.closing(Net(folder)) as place:
         plane.apply([{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}} for name in (namespace, "tracing")])
         plane.apply([*without_tls(sent), policy])
         lead_to(place, plane.net)
@@ -181,18 +186,9 @@ def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
         yield made
 
 
-class Place(Net):
-    """Another network, as a context."""
-
-    close = Net.stop
-
-
 def lead_to(place: Net, net: Net) -> None:
     """The way between the two networks, and in the pod's what Istio's CNI plugin does there."""
-    net.run("ip", "link", "add", "outer", "type", "veth", "peer", "name", "inner", "netns", str(place.holder.pid))
-    for side, device, address in ((net, "outer", OUTER), (place, "inner", INNER)):
-        side.run("ip", "address", "add", f"{address}/30", "dev", device)
-        side.run("ip", "link", "set", device, "up")
+    net.join(place)
     place.run("ip", "address", "del", f"{ADDRESS}/32", "dev", "lo")
     place.run("ip", "route", "add", "default", "via", OUTER)
     for rule in (
@@ -240,7 +236,7 @@ def test_one_trace_leads_from_the_client_to_the_agent_behind_the_application(mes
     """Its parts hang on each other in the order of the request, and nothing else is in it."""
     trace, caller = mesh.arrived("/api/v1/transaction", len(WAY))
     spans = mesh.of(trace)
-    (last,) = [span["id"] for span in spans.values() if span["service"] == "mca"]
+    (last,) = [span.id for span in spans.values() if span.service == "mca"]
     assert way(spans, last) == (WAY, caller) and len(spans) == len(WAY)
 
 
@@ -252,7 +248,7 @@ def test_a_transaction_of_healths_is_traced_at_every_ratio(mesh: Mesh) -> None:
     assert json.loads(said)["ok"] is True
     mesh.plane.until(lambda: len(mesh.of(identity)) >= len(WAY) - 2, "the spans of health's transaction")
     spans = mesh.of(identity)
-    (last,) = [span["id"] for span in spans.values() if span["service"] == "mca"]
+    (last,) = [span.id for span in spans.values() if span.service == "mca"]
     assert way(spans, last) == (WAY[2:], caller)
 
 
@@ -283,11 +279,12 @@ def test_the_ratio_decides_at_the_edge(mesh: Mesh, ratio: float, given: dict[str
         told.append((*seen["headers"]["traceparent"].split("-")[1:], caller))
         assert not trace or told[-1][0] == trace, "the client's trace goes on"
     mark, _caller = mesh.arrived("/api/v1/agents/npa/x", 2)
-    came = {span["id"]: span for span in mesh.spans[before:] if span["trace"] != mark}
+    came = {span.id: (its, span) for its, span in mesh.spans[before:] if its != mark}
+    spans = {identity: span for identity, (_trace, span) in came.items()}
     assert len(came) == (10 if traced else 0)
     for trace, parent, decided, caller in told:
         assert decided == ("01" if traced else "00")
-        assert not traced or (came[parent]["trace"] == trace and way(came, parent) == (WAY[:2], caller))
+        assert not traced or (came[parent][0] == trace and way(spans, parent) == (WAY[:2], caller))
 
 
 def test_what_sends_spans_is_not_traced_itself(mesh: Mesh) -> None:
@@ -297,7 +294,7 @@ def test_what_sends_spans_is_not_traced_itself(mesh: Mesh) -> None:
         mesh.arrived("/api/v1/transaction", len(WAY))
         time.sleep(1.5)  # the application sends once a second
     mesh.arrived("/api/v1/transaction", len(WAY))
-    assert not [span for span in mesh.spans if "otel-collector" in span["name"]]
+    assert not [span for _trace, span in mesh.spans if "otel-collector" in span.name]
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP], ids=["gone", "silent"])
@@ -325,6 +322,6 @@ def test_a_collector_that_is_away_costs_no_request(mesh: Mesh, how: signal.Signa
 
     def again() -> bool:
         assert mesh.ask("/api/v1/transaction")[0] == 200
-        return {name for name, _kind in WAY} <= {span["service"] for span in mesh.spans[before:]}
+        return {name for name, _kind in WAY} <= {span.service for _trace, span in mesh.spans[before:]}
 
     mesh.plane.until(again, "spans of everybody, once it is back")

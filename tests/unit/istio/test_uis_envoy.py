@@ -29,6 +29,7 @@ from ansible_collections.progressive.platform.tests.unit.istio.control_plane imp
     ADDRESS,
     BACKEND,
     CACHE,
+    INNER,
     MARKS,
     Document,
     Net,
@@ -50,7 +51,7 @@ FRONTEND = max((CACHE / "images").glob("frontend-*.tar"), key=lambda image: imag
 USERS = "operator:$2b$05$gYXgXF8uvYBuzkvdDdmIU.LLJQM2SAMkJJk6iWvNyHsB/qBQ8Xzam\n"
 GUARDS = {"grafana": "10.213.7.10", "prometheus": "10.213.7.11"}
 BEHIND = {"grafana": 8001, "prometheus": 8002}
-WEB, OUTER, INNER = 8080, "10.213.9.1", "10.213.9.2"
+WEB = 8080
 SENT = {"Gateway", "HTTPRoute", "VirtualService", "EnvoyFilter", "ConfigMap", "Service", "AuthorizationPolicy"}
 FORM = ("-d", "username=operator", "--data-urlencode", "password=correct horse", "-d", "rd=/d/1?x=y")
 
@@ -78,12 +79,6 @@ class Answer:
     def told(self) -> Document:
         """What a backend of the test says that it was asked; nothing where another answered."""
         return dict(json.loads(self.body)) if self.body.startswith("{") else {}
-
-
-class Web(Net):
-    """Another network, as a context."""
-
-    close = Net.stop
 
 
 class Edge:
@@ -133,7 +128,7 @@ def edge(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         one["data"]["sign_in.html"] for one in gateway if one["kind"] == "ConfigMap" and one["metadata"]["name"] == "edge-ui-grafana"
     ]
     (folder / "guard/pages/sign_in.html").write_text(page)
-    with control_plane(folder) as plane, contextlib.closing(Web(folder)) as web:
+    with control_plane(folder) as plane, contextlib.closing(Net(folder)) as web:
         made = Edge(plane, web)
         plane.apply([{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}])
         plane.apply(without_tls(wanted))
@@ -175,10 +170,7 @@ def serve_frontend(net: Net, web: Net, folder: Path) -> None:
         for layer in manifest["Layers"]:
             with tarfile.open(fileobj=read(layer)) as files:
                 files.extractall(root, filter="tar")
-    net.run("ip", "link", "add", "outer", "type", "veth", "peer", "name", "inner", "netns", str(web.holder.pid))
-    for side, device, address in ((net, "outer", OUTER), (web, "inner", INNER)):
-        side.run("ip", "address", "add", f"{address}/30", "dev", device)
-        side.run("ip", "link", "set", device, "up")
+    net.join(web)
     command = " ".join(f"'{word}'" for word in (*settings["Entrypoint"], *settings["Cmd"]))
     # What a runtime gives: devices, /proc, an empty /tmp, an output that the user may open. The shell stays, for everything in its namespace ends with it.
     given = "mount --bind /dev dev && mount -t proc proc proc && mount -t tmpfs tmpfs tmp"

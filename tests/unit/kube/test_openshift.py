@@ -59,9 +59,13 @@ POD: Json = {
 
 
 def pod(path: str, value: Any) -> Json:
-    """The pod with one field otherwise; the path is dotted, numbers are places in lists."""
-    changed: Any = copy.deepcopy(POD)
-    place = changed["spec"]
+    return changed(POD, path, value)
+
+
+def changed(document: Json, path: str, value: Any) -> Json:
+    """The document with one field of its spec otherwise, or without it; the path is dotted, numbers are places in lists."""
+    made = copy.deepcopy(document)
+    place: Any = made["spec"]
     *above, last = [int(step) if step.isdigit() else step for step in path.split(".")]
     for step in above:
         place = place[step]
@@ -69,7 +73,7 @@ def pod(path: str, value: Any) -> Json:
         del place[last]
     else:
         place[last] = value
-    return dict(changed)
+    return made
 
 
 CONTEXT = "containers.0.securityContext"
